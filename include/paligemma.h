@@ -1,0 +1,267 @@
+/* paligemma.h: the public interface of libpaligemma.
+ *
+ * PaliGemma reads pictures and a prompt and writes text: captions, answers, boxes, masks. This header is all an
+ * application needs; it is valid C11 and C++.
+ *
+ * Rules that hold everywhere
+ *  - Handles are opaque. Creation writes *out (NULL on failure) and returns a pali_status.
+ *  - pali_last_error() is a one-line message of this thread's last failure; it names the file, tensor or field.
+ *  - Option structs begin with struct_size and are filled by their *_init function; zero means the default. Fields are
+ *    only ever appended, so a program compiled against an older header keeps working.
+ *  - A model is immutable and may be shared by any number of threads; a session is used by one thread at a time.
+ *    pali_session_cancel() is the one call that may come from another thread. A session keeps its model alive.
+ *  - The caller frees what a _new, _load, _from_* function, pali_generate or pali_score gave it. _free(NULL) is fine.
+ *  - Callbacks get the `user` pointer of their option struct; a non-zero return stops the work (PALI_ERR_CANCELLED).
+ *  - The library never prints, exits, installs signal handlers, touches the network or keeps mutable globals.
+ *  - Strings are UTF-8. Row-major arrays; shapes are written [rows, columns].
+ */
+#ifndef PALIGEMMA_H
+#define PALIGEMMA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PALI_VERSION_MAJOR 0
+#define PALI_VERSION_MINOR 1
+#define PALI_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define PALI_API __attribute__((visibility("default")))
+#else
+#define PALI_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Status ------------------------------------------------------------------------------------------------- */
+
+typedef enum pali_status {
+    PALI_OK = 0,
+    PALI_ERR_ARGUMENT = 1,    /* a parameter is NULL, out of range or contradicts another */
+    PALI_ERR_MEMORY = 2,      /* an allocation failed */
+    PALI_ERR_IO = 3,          /* a file could not be opened, read or written */
+    PALI_ERR_FORMAT = 4,      /* a file's content is not what its format demands */
+    PALI_ERR_UNSUPPORTED = 5, /* well-formed, but this build or version does not do it */
+    PALI_ERR_LIMIT = 6,       /* beyond a documented limit (pixels, file size, context length) */
+    PALI_ERR_CANCELLED = 7,   /* a callback or pali_session_cancel() stopped it */
+    PALI_ERR_INTERNAL = 8     /* a defect of the library */
+} pali_status;
+
+/* Library version as "major.minor.patch". */
+PALI_API const char *pali_version(void);
+/* Short name of a status, for instance "format". Never NULL. */
+PALI_API const char *pali_status_name(pali_status status);
+/* One line about this thread's last failure; "" if there was none. Valid until the next failing call. */
+PALI_API const char *pali_last_error(void);
+
+/* Progress of long work: `what` names the phase, done of total bytes or steps. Non-zero return stops. */
+typedef int (*pali_progress_fn)(void *user, const char *what, uint64_t done, uint64_t total);
+
+/* ---- Model -------------------------------------------------------------------------------------------------- */
+
+typedef struct pali_model pali_model;
+typedef struct pali_session pali_session;
+typedef struct pali_image pali_image;
+typedef struct pali_result pali_result;
+typedef struct pali_tokenizer pali_tokenizer;
+
+/* Element types of weights. */
+typedef enum pali_dtype {
+    PALI_DTYPE_AUTO = 0, /* as stored */
+    PALI_DTYPE_F32 = 1,
+    PALI_DTYPE_BF16 = 2,
+    PALI_DTYPE_F16 = 3
+} pali_dtype;
+
+typedef struct pali_model_options {
+    size_t struct_size;
+    const char *tokenizer_path; /* tokenizer.json or tokenizer.model; NULL: beside the weights */
+    pali_dtype dtype;           /* convert matrices while loading; AUTO: keep as stored (zero copy) */
+    int32_t n_threads;          /* for loading; 0: physical cores */
+    int32_t no_sliding_window;  /* 1: PaliGemma 2 without the 4096-token window (what training used); 0: as Transformers */
+    int32_t no_final_softcap;   /* 1: PaliGemma 2 without the final logit cap (as big_vision); 0: as Transformers */
+    pali_progress_fn progress;  /* may be NULL */
+    void *user;
+} pali_model_options;
+
+PALI_API void pali_model_options_init(pali_model_options *options);
+
+/* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer). Weights are mapped, not read:
+ * they come in from disk as they are used or as `progress` reports. options may be NULL. */
+PALI_API pali_status pali_model_load(pali_model **out, const char *path, const pali_model_options *options);
+
+/* A model of a named real shape with random weights, for timing: "3b-224", "3b-448", "3b-896", "pg2-3b-224",
+ * "pg2-10b-224", "pg2-28b-224" (and 448, 896). It has no tokenizer, so it takes token prompts only. */
+PALI_API pali_status pali_model_random(pali_model **out, const char *shape, uint64_t seed, const pali_model_options *options);
+
+PALI_API void pali_model_free(pali_model *model);
+
+typedef struct pali_model_info {
+    size_t struct_size;
+    int32_t generation;      /* 1 or 2 */
+    int32_t image_size;      /* R, pixels */
+    int32_t n_image_tokens;  /* N per picture */
+    int32_t vision_layers, vision_width, vision_heads, vision_mlp_width;
+    int32_t text_layers, text_width, text_heads, text_kv_heads, text_head_dim, text_mlp_width;
+    int32_t vocab_size;      /* rows of the embedding table */
+    int32_t sliding_window;  /* 0: none */
+    int32_t has_tokenizer;
+    uint64_t n_parameters;   /* tied head counted once */
+    uint64_t weight_bytes;   /* as held in memory */
+    uint64_t kv_bytes_per_token;
+    const char *name;        /* for instance "PaliGemma 2 3B 448"; owned by the model */
+} pali_model_info;
+
+PALI_API pali_status pali_model_get_info(const pali_model *model, pali_model_info *info);
+
+typedef struct pali_tensor_info {
+    size_t struct_size;
+    const char *name; /* canonical Hugging Face name; owned by the model */
+    const char *file; /* the file it was found in; owned by the model */
+    pali_dtype dtype;
+    int32_t n_dims;
+    uint64_t dims[4];
+} pali_tensor_info;
+
+PALI_API size_t pali_model_tensor_count(const pali_model *model);
+PALI_API pali_status pali_model_get_tensor(const pali_model *model, size_t index, pali_tensor_info *info);
+
+/* The model's own tokenizer, or NULL. Owned by the model; do not free. */
+PALI_API const pali_tokenizer *pali_model_tokenizer(const pali_model *model);
+
+/* ---- Tokenizer ---------------------------------------------------------------------------------------------- */
+
+/* Opens tokenizer.json or tokenizer.model (decided by content). */
+PALI_API pali_status pali_tokenizer_load(pali_tokenizer **out, const char *path);
+PALI_API void pali_tokenizer_free(pali_tokenizer *tokenizer);
+
+/* Flags of pali_tokenizer_encode. */
+#define PALI_ENCODE_SPECIAL 1u /* text such as "<bos>" becomes its special token; without it, it stays text */
+
+/* Ids of `text` (n_bytes long, may hold NUL); no bos is added. *out_ids is freed with pali_free. loc and seg tokens
+ * are always recognised. */
+PALI_API pali_status pali_tokenizer_encode(const pali_tokenizer *tokenizer, const char *text, size_t n_bytes, uint32_t flags,
+                                           int32_t **out_ids, size_t *out_n);
+/* Text of ids without special tokens (loc and seg stay). *out_text is NUL-terminated and freed with pali_free. */
+PALI_API pali_status pali_tokenizer_decode(const pali_tokenizer *tokenizer, const int32_t *ids, size_t n, char **out_text,
+                                           size_t *out_n_bytes);
+/* The piece of one id as stored ("▁cat"), or NULL if there is none. Owned by the tokenizer. */
+PALI_API const char *pali_tokenizer_piece(const pali_tokenizer *tokenizer, int32_t id);
+
+/* Frees memory that a function of this header documents as "freed with pali_free". */
+PALI_API void pali_free(void *pointer);
+
+/* ---- Images ------------------------------------------------------------------------------------------------- */
+
+/* Decodes JPEG, PNG, WebP, GIF (first frame), BMP, PPM/PGM. EXIF orientation is applied, transparency composited over
+ * white. Limits: 178,956,970 pixels, 1 GiB of file. */
+PALI_API pali_status pali_image_load(pali_image **out, const char *path);
+PALI_API pali_status pali_image_from_memory(pali_image **out, const void *bytes, size_t n_bytes);
+/* Copies 8-bit RGB rows; stride_bytes 0 means 3 * width. */
+PALI_API pali_status pali_image_from_rgb(pali_image **out, const uint8_t *rgb, int32_t width, int32_t height, size_t stride_bytes);
+PALI_API void pali_image_free(pali_image *image);
+PALI_API int32_t pali_image_width(const pali_image *image);
+PALI_API int32_t pali_image_height(const pali_image *image);
+/* [height, width, 3] 8-bit RGB, after orientation; owned by the image. */
+PALI_API const uint8_t *pali_image_rgb(const pali_image *image);
+
+/* ---- Session ------------------------------------------------------------------------------------------------ */
+
+typedef struct pali_session_options {
+    size_t struct_size;
+    int32_t n_threads; /* 0: physical cores. Results do not depend on it */
+} pali_session_options;
+
+PALI_API void pali_session_options_init(pali_session_options *options);
+PALI_API pali_status pali_session_new(pali_session **out, pali_model *model, const pali_session_options *options);
+PALI_API void pali_session_free(pali_session *session);
+/* Stops the running call of this session soon; callable from any thread or signal handler. */
+PALI_API void pali_session_cancel(pali_session *session);
+
+/* Called for each generated token of a greedy or sampled answer, eos included: its id, its log-probability, and the
+ * text that became complete with it (may be empty; never splits a character). */
+typedef int (*pali_token_fn)(void *user, int32_t token, float logprob, const char *text, size_t n_bytes);
+
+typedef enum pali_early_stopping { PALI_EARLY_STOPPING_FALSE = 0, PALI_EARLY_STOPPING_TRUE = 1, PALI_EARLY_STOPPING_NEVER = 2 } pali_early_stopping;
+
+typedef struct pali_generate_options {
+    size_t struct_size;
+    int32_t max_tokens;        /* generated tokens, eos included; default 256 */
+    float temperature;         /* 0: greedy (default); otherwise scores / temperature, then sampling */
+    int32_t top_k;             /* 0: off. Sampling only, as top_p and min_p */
+    float top_p;               /* in (0, 1]; default 1 (off) */
+    float min_p;               /* in [0, 1]; default 0 (off) */
+    uint64_t seed;             /* same seed, model and options: same answer */
+    float repetition_penalty;  /* default 1 (off); counts ids of the prompt too, as Transformers does */
+    int32_t num_beams;         /* default 1 */
+    int32_t num_return;        /* sequences returned from beam search, <= num_beams; default 1 */
+    float length_penalty;      /* default 1 */
+    pali_early_stopping early_stopping;
+    int32_t ignore_eos;        /* 1: never stop at eos (for timing) */
+    pali_token_fn on_token;    /* greedy and sampling only; may be NULL */
+    pali_progress_fn progress; /* may be NULL */
+    void *user;
+} pali_generate_options;
+
+PALI_API void pali_generate_options_init(pali_generate_options *options);
+
+/* Answers `prompt` about the pictures, in order. The newline and the image and bos tokens are added here. */
+PALI_API pali_status pali_generate(pali_session *session, const pali_image *const *images, size_t n_images, const char *prompt,
+                                   const pali_generate_options *options, pali_result **out);
+
+/* As pali_generate with the full model input given as ids: n_images * N image ids first, then bos, prompt, newline. */
+PALI_API pali_status pali_generate_tokens(pali_session *session, const pali_image *const *images, size_t n_images,
+                                          const int32_t *ids, size_t n_ids, const pali_generate_options *options,
+                                          pali_result **out);
+
+/* Log-probability of each answer followed by eos. Sequence i of the result is answer i; its score is the sum. */
+PALI_API pali_status pali_score(pali_session *session, const pali_image *const *images, size_t n_images, const char *prompt,
+                                const char *const *answers, size_t n_answers, pali_result **out);
+
+typedef enum pali_finish { PALI_FINISH_STOP = 0, PALI_FINISH_LENGTH = 1 } pali_finish;
+
+typedef struct pali_sequence {
+    size_t struct_size;
+    const char *text;       /* without special tokens; owned by the result, as the arrays */
+    size_t n_text_bytes;
+    const int32_t *tokens;  /* [n_tokens] generated or scored ids, eos included */
+    const float *logprobs;  /* [n_tokens] plain log-softmax over all rows of the head */
+    size_t n_tokens;
+    double score;           /* beam score, or the sum of logprobs */
+    pali_finish finish;
+} pali_sequence;
+
+PALI_API size_t pali_result_count(const pali_result *result);
+PALI_API pali_status pali_result_get(const pali_result *result, size_t index, pali_sequence *sequence);
+
+typedef struct pali_stats {
+    size_t struct_size;
+    size_t image_tokens, prompt_tokens, generated_tokens; /* prompt: bos and newline included, images not */
+    double preprocess_ms, vision_ms, prefill_ms, decode_ms;
+} pali_stats;
+
+PALI_API pali_status pali_result_get_stats(const pali_result *result, pali_stats *stats);
+PALI_API void pali_result_free(pali_result *result);
+
+/* What pali_embed returns for a picture. */
+typedef enum pali_embedding {
+    PALI_EMBED_PIXELS = 0,    /* [3, R, R] normalised model input */
+    PALI_EMBED_VISION = 1,    /* [N, vision width] after the post layer norm */
+    PALI_EMBED_PROJECTOR = 2, /* [N, text width] */
+    PALI_EMBED_MEAN = 3       /* [1, vision width] mean over image tokens of PALI_EMBED_VISION */
+} pali_embedding;
+
+/* *out is [dims[0], dims[1], ...] float32, freed with pali_free; dims has room for 3, *n_dims is written. */
+PALI_API pali_status pali_embed(pali_session *session, const pali_image *image, pali_embedding what, float **out, uint64_t dims[3],
+                                int32_t *n_dims);
+
+/* Hidden states of the text model over images + prompt after the final norm: [n, text width]; as pali_embed. */
+PALI_API pali_status pali_embed_prompt(pali_session *session, const pali_image *const *images, size_t n_images, const char *prompt,
+                                       float **out, uint64_t dims[3], int32_t *n_dims);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

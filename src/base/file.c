@@ -1,0 +1,146 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+static pali_status io_error(const char *path, const char *what) {
+    return status_fail(PALI_ERR_IO, "%s: %s: %s", path, what, strerror(errno));
+}
+
+/* Opens a regular file; O_NONBLOCK so that a FIFO in its place cannot hang us. */
+static pali_status open_regular(int *fd, size_t *n_bytes, const char *path) {
+    struct stat st;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0) return io_error(path, "cannot open");
+    if (fstat(*fd, &st) != 0) {
+        pali_status s = io_error(path, "cannot stat");
+        close(*fd);
+        return s;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(*fd);
+        return status_fail(PALI_ERR_IO, "%s: not a regular file", path);
+    }
+    *n_bytes = (size_t)st.st_size;
+    return PALI_OK;
+}
+
+pali_status file_map_open(file_map *out, const char *path) {
+    int fd;
+    size_t n;
+    *out = (file_map){0};
+    STATUS_TRY(open_regular(&fd, &n, path));
+    if (n > 0) {
+        void *data = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
+        if (data == MAP_FAILED) {
+            pali_status s = io_error(path, "cannot map");
+            close(fd);
+            return s;
+        }
+        *out = (file_map){data, n};
+    }
+    close(fd);
+    return PALI_OK;
+}
+
+void file_map_close(file_map *map) {
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->n_bytes);
+    *map = (file_map){0};
+}
+
+pali_status file_read(char **out, size_t *out_n, const char *path, size_t max_bytes) {
+    int fd;
+    size_t n, got = 0;
+    *out = NULL;
+    STATUS_TRY(open_regular(&fd, &n, path));
+    if (n > max_bytes) {
+        close(fd);
+        return status_fail(PALI_ERR_LIMIT, "%s: %zu bytes, more than the limit of %zu", path, n, max_bytes);
+    }
+    char *data = mem_alloc(n + 1, 1);
+    if (!data) {
+        close(fd);
+        return status_no_memory(n + 1);
+    }
+    while (got < n) {
+        ssize_t r = read(fd, data + got, n - got);
+        if (r < 0 && errno == EINTR) continue;
+        if (r < 0) {
+            pali_status s = io_error(path, "cannot read");
+            close(fd);
+            mem_free(data);
+            return s;
+        }
+        if (r == 0) break; /* it shrank: what is there is the file */
+        got += (size_t)r;
+    }
+    close(fd);
+    data[got] = 0;
+    *out = data;
+    if (out_n) *out_n = got;
+    return PALI_OK;
+}
+
+bool file_exists(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool file_is_dir(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+char *file_join(const char *dir, const char *name) {
+    size_t n = strlen(dir), m = strlen(name);
+    char *path = mem_alloc(n + m + 2, 1);
+    if (!path) return NULL;
+    memcpy(path, dir, n);
+    size_t at = n;
+    if (n && dir[n - 1] != '/') path[at++] = '/';
+    memcpy(path + at, name, m + 1);
+    return path;
+}
+
+static pali_status write_all(int fd, const char *path, const uint8_t *data, size_t n) {
+    while (n > 0) {
+        ssize_t w = write(fd, data, n);
+        if (w < 0 && errno == EINTR) continue;
+        if (w < 0) return io_error(path, "cannot write");
+        data += w;
+        n -= (size_t)w;
+    }
+    return PALI_OK;
+}
+
+pali_status file_write_atomic(const char *path, const void *data, size_t n_bytes) {
+    size_t n = strlen(path);
+    char *temp = mem_alloc(n + 12, 1);
+    if (!temp) return status_no_memory(n + 12);
+    memcpy(temp, path, n);
+    memcpy(temp + n, ".tmpXXXXXX", 11);
+    int fd = mkstemp(temp);
+    if (fd < 0) {
+        pali_status s = io_error(path, "cannot create a file beside it");
+        mem_free(temp);
+        return s;
+    }
+    mode_t mask = umask(0);
+    umask(mask);
+    pali_status s = write_all(fd, path, data, n_bytes);
+    if (s == PALI_OK && fchmod(fd, 0666 & ~mask) != 0) s = io_error(path, "cannot set its mode");
+    if (s == PALI_OK && fsync(fd) != 0) s = io_error(path, "cannot sync");
+    if (close(fd) != 0 && s == PALI_OK) s = io_error(path, "cannot close");
+    if (s == PALI_OK && rename(temp, path) != 0) s = io_error(path, "cannot rename into place");
+    if (s != PALI_OK) unlink(temp);
+    mem_free(temp);
+    return s;
+}

@@ -1,0 +1,54 @@
+/* gemma.h: the Gemma 1 and 2 decoder (spec inference 2.4 - 2.10), written once for prefill, decode, beams and scoring.
+ *
+ * A call pushes a batch of segments through the layers. Each segment is a run of new rows of one sequence:
+ *
+ *   prefill             one segment, prefix = true:   every row sees every row of the segment (bidirectional)
+ *   decode              one segment of one row
+ *   beams, batches      B segments of one row, one cache each: one pass over the weights serves them all
+ *   scoring             C segments of n_c rows, causal, all on the same base cache
+ */
+#ifndef PALI_MODEL_GEMMA_H
+#define PALI_MODEL_GEMMA_H
+
+#include "model/config.h"
+#include "model/kv.h"
+#include "tensor/exec.h"
+#include "tensor/mat.h"
+
+typedef struct gemma_layer {
+    const float *norm_attn_in;   /* [D] input_layernorm */
+    const float *norm_attn_out;  /* Gemma 2 post_attention_layernorm; NULL in Gemma 1 */
+    const float *norm_mlp_in;    /* Gemma 1 post_attention_layernorm, Gemma 2 pre_feedforward_layernorm */
+    const float *norm_mlp_out;   /* Gemma 2 post_feedforward_layernorm; NULL in Gemma 1 */
+    mat q, k, v, o;              /* [N*H, D], [K*H, D], [K*H, D], [D, N*H] */
+    mat gate, up, down;          /* [F, D], [F, D], [D, F] */
+} gemma_layer;
+
+typedef struct gemma {
+    gemma_config cfg;
+    mat embed;                   /* [V, D], also the head unless head.data is set */
+    mat head;                    /* [V, D]; data NULL when tied */
+    gemma_layer *layers;
+    const float *norm_final;     /* [D]; norms are stored without the +1, as in the files */
+} gemma;
+
+typedef struct gemma_segment {
+    kv_cache *kv;   /* rows are appended to it */
+    size_t n_rows;
+    bool prefix;    /* bidirectional block; only as the first rows of a sequence */
+} gemma_segment;
+
+/* out [n, D] = embedding rows of ids times sqrt(D) (rounded to the table's dtype, as the reference). An id outside
+ * [0, V) is an error. */
+pali_status gemma_embed(exec *e, const gemma *g, float *out, const int32_t *ids, size_t n);
+
+/* x [sum of n_rows, D]: in the input rows, out the last layer's residual stream. Caches grow by n_rows. On failure the
+ * caches keep their old length. */
+pali_status gemma_forward(exec *e, const gemma *g, float *x, const gemma_segment *segments, size_t n_segments);
+
+/* hidden [n, D] = final norm of x [n, D]; may be in place. */
+pali_status gemma_final_norm(exec *e, const gemma *g, float *hidden, const float *x, size_t n);
+/* logits [n, V] of hidden [n, D], final soft cap applied where configured. */
+pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n);
+
+#endif

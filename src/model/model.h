@@ -1,0 +1,43 @@
+/* model.h: a whole model: config, weights, tokenizer, and what keeps their memory alive. Immutable once loaded. */
+#ifndef PALI_MODEL_MODEL_H
+#define PALI_MODEL_MODEL_H
+
+#include "model/gemma.h"
+#include "model/vit.h"
+
+struct tokenizer;
+
+/* Where a tensor came from, for inspect. */
+typedef struct model_tensor {
+    char *name;        /* canonical */
+    const char *file;  /* owned by the model's list of files */
+    pali_dtype dtype;
+    size_t n_dims, dims[4];
+} model_tensor;
+
+typedef struct model {
+    config cfg;
+    vit vit;
+    gemma text;
+    struct tokenizer *tokenizer; /* NULL: none (random models) */
+    char name[64];
+    uint64_t weight_bytes;
+    model_tensor *tensors;
+    size_t n_tensors;
+    struct weights *weights;     /* maps and owned blocks; model/weights.h */
+} model;
+
+typedef struct model_options {
+    const char *tokenizer_path;
+    pali_dtype dtype;
+    int n_threads;
+    bool no_sliding_window, no_final_softcap;
+    pali_progress_fn progress;
+    void *user;
+} model_options;
+
+pali_status model_load(model **out, const char *path, const model_options *options);
+pali_status model_random(model **out, const char *shape, uint64_t seed, const model_options *options);
+void model_free(model *m);
+
+#endif
