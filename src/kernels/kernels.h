@@ -1,0 +1,83 @@
+/* kernels.h: the table through which everything above meets the hardware.
+ *
+ * Kernels are pure functions on ranges: no allocation, no threads, no model. ref/ is complete and plain; an instruction
+ * set overrides what it does better (kernels_get climbs the ladder of base/cpu.h). The order of every floating-point
+ * reduction is fixed by the kernel and its arguments alone, so results never depend on how work was shared out.
+ *
+ * Matrix products with many rows of activations (prefill):
+ *
+ *   W rows j..j+nr  --panel_rows-->  panel [k, nr] f32 in L2  --gemm_panel-->  C[m, nr] (+)= A[m, k] panel
+ *
+ * The panel is made anew from the file's own row-major bytes for each tile of nr outputs; at m = 266 that costs a few
+ * percent, and in return weights are never repacked or copied. Decode (m small) reads rows directly: dot_rows.
+ *
+ * Pointers to weights may have any alignment (a checkpoint file decides it); f32 operands are at least 4-aligned. */
+#ifndef PALI_KERNELS_KERNELS_H
+#define PALI_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cpu.h"
+#include "paligemma.h"
+
+#define KERNELS_NR_MAX 64u  /* widest panel of any level */
+#define KERNELS_DOT_ROWS 4u /* most activation rows dot_rows takes at once */
+#define KERNELS_N_DTYPES 4u /* pali_dtype values, AUTO included (its entries are NULL) */
+
+typedef struct kernels {
+    cpu_level level;
+    size_t nr; /* panel width in outputs */
+
+    /* panel[i * nr + j] = w[j * ld + i] for j < n <= nr, i < k; columns n..nr become zero. ld counts elements. */
+    void (*panel_rows[KERNELS_N_DTYPES])(float *panel, const void *w, size_t ld, size_t n, size_t k);
+    /* panel[i * nr + j] = b[i * ld + j]; the second operand of attention's P V. */
+    void (*panel_cols)(float *panel, const float *b, size_t ld, size_t n, size_t k);
+    /* c[r * ldc + j] (+)= sum_i a[r * lda + i] * panel[i * nr + j], r < m, j < n <= nr, i < k in ascending order. */
+    void (*gemm_panel)(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t m, size_t n, size_t k,
+                       bool accumulate);
+
+    /* The same for bf16 operands in pairs along k (zero padded to even k); NULL where there is no fast bf16 dot product.
+     * panel[(i / 2) * nr + j] holds elements i (low half) and i + 1 (high half) of row j. Here lda counts pairs. */
+    void (*panel_rows_pairs)(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k);
+    void (*gemm_panel_pairs)(float *c, size_t ldc, const uint32_t *a, size_t lda, const uint32_t *panel, size_t m, size_t n,
+                             size_t k_pairs, bool accumulate);
+
+    /* y[r * ldy + j] (+)= dot(x[r * ldx ...k], w[j * ld ...k]), r < m <= KERNELS_DOT_ROWS, j < n. The dot product of one
+     * (r, j) is summed the same way whatever m and n are. */
+    void (*dot_rows[KERNELS_N_DTYPES])(float *y, size_t ldy, const float *x, size_t ldx, const void *w, size_t ld, size_t m,
+                                       size_t n, size_t k, bool accumulate);
+    /* y[j] (+)= sum_i p[i] * v[i * ld + j], i < rows ascending, j < n: attention's P V for one query. */
+    void (*sum_rows)(float *y, const float *p, const float *v, size_t ld, size_t rows, size_t n, bool accumulate);
+
+    /* y = x / sqrt(mean(x^2) + eps) * (1 + w), spec 2.5; y may be x. */
+    void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
+    /* y = (x - mean) / sqrt(var + eps) * w + b, biased variance, spec 2.2; y may be x. */
+    void (*layer_norm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps);
+    /* x = gelu_tanh(x); x = gelu_tanh(x) * up: spec 2.2, 2.8. */
+    void (*gelu)(float *x, size_t n);
+    void (*geglu)(float *x, const float *up, size_t n);
+    /* x = softmax(cap(x * scale)); cap(z) = softcap * tanh(z / softcap), or z where softcap is 0. n >= 1. */
+    void (*softmax)(float *x, size_t n, float scale, float softcap);
+    /* x = softcap * tanh(x / softcap) */
+    void (*softcap)(float *x, size_t n, float softcap);
+    /* Rotate-half of one head: (x[i], x[i + half]) by angle i, spec 2.6. */
+    void (*rope)(float *x, const float *cos, const float *sin, size_t half);
+    void (*add)(float *y, const float *x, size_t n);            /* y += x */
+    void (*scale)(float *y, const float *x, size_t n, float s); /* y = x * s */
+    void (*to_f32[KERNELS_N_DTYPES])(float *y, const void *x, size_t n);
+    void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* nearest even */
+} kernels;
+
+/* The table of a level; NULL if this build or machine cannot run it. Constant after first use. */
+const kernels *kernels_get(cpu_level level);
+
+/* Filled in by ref/ and overridden by each instruction set, lowest first. */
+void kernels_fill_ref(kernels *k);
+void kernels_fill_avx2(kernels *k);
+void kernels_fill_avx512(kernels *k);
+void kernels_fill_avx512bf16(kernels *k);
+void kernels_fill_neon(kernels *k);
+
+#endif
