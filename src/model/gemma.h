@@ -38,7 +38,7 @@ typedef struct gemma_segment {
     bool prefix;    /* bidirectional block; only as the first rows of a sequence */
 } gemma_segment;
 
-/* out [n, D] = embedding rows of ids times sqrt(D) (rounded to the table's dtype, as the reference). An id outside
+/* out [n, D] = embedding rows of ids times sqrt(D) in f32, the dtype the model runs in (spec 2.4). An id outside
  * [0, V) is an error. */
 pali_status gemma_embed(exec *e, const gemma *g, float *out, const int32_t *ids, size_t n);
 

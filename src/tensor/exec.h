@@ -6,19 +6,20 @@
 
 #include "base/mem.h"
 #include "base/pool.h"
+#include "kernels/kernels.h"
 
-struct kernels;
-
-/* Sees every named intermediate, named as in the reference ("vision.layer.3", "text.layer.0.attn"). [rows, cols]. */
+/* Sees every named intermediate: "vision.embed", "vision.layer.3", "vision.post", "projector", "text.embed",
+ * "text.layer.0", "text.norm", "logits". x is [rows, cols]. */
 typedef void (*exec_tap_fn)(void *user, const char *name, const float *x, size_t rows, size_t cols);
 
 typedef struct exec {
-    const struct kernels *k;
+    const kernels *k;
     pool *pool;
     size_t n_workers;
-    mem_scratch *worker;     /* [n_workers] one block each, sized by the op that runs */
-    mem_scratch shared;      /* converted activations of the current linear */
-    exec_tap_fn tap;         /* NULL: off */
+    mem_scratch *worker;      /* [n_workers] one block each, sized by the op that runs */
+    mem_scratch shared;       /* activations of the current linear in the kernel's own format */
+    mem_scratch acts;         /* activations of the running model function */
+    exec_tap_fn tap;          /* NULL: off */
     void *tap_user;
     const atomic_int *cancel; /* NULL, or non-zero means stop: checked between layers */
 } exec;
@@ -27,5 +28,15 @@ typedef struct exec {
 pali_status exec_init(exec *e, int n_threads);
 void exec_free(exec *e);
 pali_status exec_check_cancel(const exec *e);
+
+/* Gives every worker a scratch block of at least n_bytes (before a pool_run whose tasks use e->worker[i].data). */
+pali_status exec_worker_scratch(exec *e, size_t n_bytes);
+
+/* Calls fn on blocks of rows [begin, end) in parallel; `cols` is the work per row, so that little work stays inline. */
+typedef void (*exec_rows_fn)(const exec *e, void *context, size_t begin, size_t end);
+void exec_rows(exec *e, size_t n_rows, size_t cols, exec_rows_fn fn, void *context);
+
+/* Reports x to the tap; `layer` < 0: no number in the name. */
+void exec_tap(const exec *e, const char *name, int layer, const float *x, size_t rows, size_t cols);
 
 #endif

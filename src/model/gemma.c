@@ -1,0 +1,190 @@
+/* gemma.c: see gemma.h. Everything runs in float32 over weights of any dtype. Positions count from 1, as the reference's
+ * do (RoPE is relative, but rounding is not). */
+#include "model/gemma.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tensor/attention.h"
+#include "tensor/linear.h"
+#include "tensor/norm.h"
+
+#define MLP_ROWS 1024u /* rows of the MLP's inside at once: bounds its memory at 896 px (F = 16384: 64 MiB) */
+
+/* Where the intermediates of a block live. T = all rows of the batch. */
+typedef struct gemma_acts {
+    float *h;          /* [T, D] normed input of a branch, then the branch's output in Gemma 2 */
+    float *q, *mix;    /* [T, N, H] */
+    float *k, *v;      /* [T, K, H] */
+    float *mlp;        /* [min(T, MLP_ROWS), F] */
+    float *cos, *sin;  /* [T, H / 2] */
+} gemma_acts;
+
+pali_status gemma_embed(exec *e, const gemma *g, float *out, const int32_t *ids, size_t n) {
+    const mat *table = &g->embed;
+    float factor = sqrtf((float)g->cfg.width);
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= table->rows)
+            return status_fail(PALI_ERR_ARGUMENT, "token id %d: the model's table has %zu rows", (int)ids[i], table->rows);
+        float *row = out + i * table->cols;
+        e->k->to_f32[table->dtype](row, (const char *)table->data + (size_t)ids[i] * table->cols * dtype_bytes(table->dtype), table->cols);
+        e->k->scale(row, row, table->cols, factor);
+    }
+    return PALI_OK;
+}
+
+/* Angles as the reference computes them: frequency and product in f32. */
+static void rope_table(const gemma_config *cfg, float *cosines, float *sines, const gemma_segment *segments, size_t n_segments) {
+    size_t half = cfg->head_dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        float exponent = (float)(2 * i) / (float)cfg->head_dim;
+        float frequency = 1.0f / (float)pow((double)cfg->rope_theta, (double)exponent);
+        size_t row = 0;
+        for (size_t s = 0; s < n_segments; s++) {
+            for (size_t t = 0; t < segments[s].n_rows; t++, row++) {
+                double angle = (double)((float)(kv_total(segments[s].kv) + t + 1) * frequency);
+                cosines[row * half + i] = (float)cos(angle);
+                sines[row * half + i] = (float)sin(angle);
+            }
+        }
+    }
+}
+
+typedef struct rope_job {
+    const gemma_config *cfg;
+    const gemma_acts *a;
+} rope_job;
+
+static void rope_rows(const exec *e, void *context, size_t begin, size_t end) {
+    const rope_job *job = context;
+    const gemma_config *cfg = job->cfg;
+    size_t h = cfg->head_dim, half = h / 2;
+    for (size_t t = begin; t < end; t++) {
+        const float *cosines = job->a->cos + t * half, *sines = job->a->sin + t * half;
+        for (size_t n = 0; n < cfg->n_heads; n++) e->k->rope(job->a->q + (t * cfg->n_heads + n) * h, cosines, sines, half);
+        for (size_t n = 0; n < cfg->n_kv_heads; n++) e->k->rope(job->a->k + (t * cfg->n_kv_heads + n) * h, cosines, sines, half);
+    }
+}
+
+/* Stores the new keys and values of each segment and lets its queries look at them. */
+static pali_status segments_attend(exec *e, const gemma_config *cfg, size_t layer, const gemma_acts *a, const gemma_segment *segments,
+                                   size_t n_segments) {
+    size_t row = 0, width = cfg->n_heads * cfg->head_dim;
+    for (size_t s = 0; s < n_segments; row += segments[s++].n_rows) {
+        const gemma_segment *seg = &segments[s];
+        const kv_cache *kv = seg->kv, *base = kv->base;
+        size_t own = layer * kv->cap * kv->row, bytes = seg->n_rows * kv->row * sizeof *kv->k;
+        memcpy(kv->k + own + kv->len * kv->row, a->k + row * kv->row, bytes);
+        memcpy(kv->v + own + kv->len * kv->row, a->v + row * kv->row, bytes);
+        attention att = {.q = a->q + row * width, .n_queries = seg->n_rows, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_kv_heads,
+                         .head_dim = cfg->head_dim, .scale = cfg->attn_scale, .softcap = cfg->attn_softcap,
+                         .bidirectional = seg->prefix, .window = cfg->layer_slides[layer] ? cfg->sliding_window : 0};
+        if (base) {
+            size_t at = layer * base->cap * base->row;
+            att.spans[0] = (attention_span){.k = base->k + at, .v = base->v + at, .len = base->len, .ld = base->row};
+        }
+        att.spans[1] = (attention_span){.k = kv->k + own, .v = kv->v + own, .len = kv->len + seg->n_rows, .ld = kv->row};
+        STATUS_TRY(attention_forward(e, a->mix + row * width, &att));
+    }
+    return PALI_OK;
+}
+
+/* Adds a branch's last product to the residual stream; Gemma 2 normalises it first. */
+static pali_status branch_add(exec *e, const gemma_config *cfg, float *x, float *h, const float *in, const mat *w, const float *norm_w,
+                              size_t n) {
+    if (!norm_w) return linear(e, x, in, w, NULL, n, LINEAR_ADD);
+    STATUS_TRY(linear(e, h, in, w, NULL, n, LINEAR_SET));
+    norm_rms_add(e, x, h, norm_w, n, cfg->width, cfg->norm_eps);
+    return PALI_OK;
+}
+
+static pali_status block_forward(exec *e, const gemma *g, size_t layer, float *x, const gemma_acts *a, const gemma_segment *segments,
+                                 size_t n_segments, size_t n) {
+    const gemma_config *cfg = &g->cfg;
+    const gemma_layer *l = &g->layers[layer];
+    norm_rms(e, a->h, x, l->norm_attn_in, n, cfg->width, cfg->norm_eps);
+    STATUS_TRY(linear(e, a->q, a->h, &l->q, NULL, n, LINEAR_SET));
+    STATUS_TRY(linear(e, a->k, a->h, &l->k, NULL, n, LINEAR_SET));
+    STATUS_TRY(linear(e, a->v, a->h, &l->v, NULL, n, LINEAR_SET));
+    rope_job rope = {cfg, a};
+    exec_rows(e, n, (cfg->n_heads + cfg->n_kv_heads) * cfg->head_dim, rope_rows, &rope);
+    STATUS_TRY(segments_attend(e, cfg, layer, a, segments, n_segments));
+    STATUS_TRY(branch_add(e, cfg, x, a->h, a->mix, &l->o, l->norm_attn_out, n));
+    norm_rms(e, a->h, x, l->norm_mlp_in, n, cfg->width, cfg->norm_eps);
+    for (size_t t = 0; t < n; t += MLP_ROWS) {
+        size_t rows = n - t < MLP_ROWS ? n - t : MLP_ROWS;
+        float *h = a->h + t * cfg->width;
+        STATUS_TRY(linear_geglu(e, a->mlp, h, &l->gate, &l->up, rows));
+        STATUS_TRY(branch_add(e, cfg, x + t * cfg->width, h, a->mlp, &l->down, l->norm_mlp_out, rows));
+    }
+    return PALI_OK;
+}
+
+/* Carves the activations of n rows out of the exec's scratch. */
+static pali_status acts_get(exec *e, const gemma_config *cfg, gemma_acts *a, size_t n) {
+    size_t q = cfg->n_heads * cfg->head_dim, kv = cfg->n_kv_heads * cfg->head_dim, half = cfg->head_dim / 2;
+    size_t mlp = (n < MLP_ROWS ? n : MLP_ROWS) * cfg->mlp_width, floats = n * (cfg->width + 2 * q + 2 * kv + 2 * half) + mlp;
+    float *at = mem_scratch_get(&e->acts, floats, sizeof *at);
+    if (!at) return status_no_memory(floats * sizeof *at);
+    a->h = at;
+    a->q = a->h + n * cfg->width;
+    a->mix = a->q + n * q;
+    a->k = a->mix + n * q;
+    a->v = a->k + n * kv;
+    a->cos = a->v + n * kv;
+    a->sin = a->cos + n * half;
+    a->mlp = a->sin + n * half;
+    return PALI_OK;
+}
+
+pali_status gemma_forward(exec *e, const gemma *g, float *x, const gemma_segment *segments, size_t n_segments) {
+    gemma_acts a;
+    size_t n = 0;
+    for (size_t s = 0; s < n_segments; s++) {
+        if (segments[s].prefix && kv_total(segments[s].kv) != 0)
+            return status_fail(PALI_ERR_INTERNAL, "a bidirectional prefix must start its sequence");
+        STATUS_TRY(kv_reserve(segments[s].kv, segments[s].n_rows));
+        n += segments[s].n_rows;
+    }
+    STATUS_TRY(acts_get(e, &g->cfg, &a, n));
+    rope_table(&g->cfg, a.cos, a.sin, segments, n_segments);
+    exec_tap(e, "text.embed", -1, x, n, g->cfg.width);
+    for (size_t i = 0; i < g->cfg.n_layers; i++) {
+        STATUS_TRY(exec_check_cancel(e));
+        STATUS_TRY(block_forward(e, g, i, x, &a, segments, n_segments, n));
+        exec_tap(e, "text.layer", (int)i, x, n, g->cfg.width);
+    }
+    for (size_t s = 0; s < n_segments; s++) segments[s].kv->len += segments[s].n_rows;
+    return PALI_OK;
+}
+
+pali_status gemma_final_norm(exec *e, const gemma *g, float *hidden, const float *x, size_t n) {
+    norm_rms(e, hidden, x, g->norm_final, n, g->cfg.width, g->cfg.norm_eps);
+    exec_tap(e, "text.norm", -1, hidden, n, g->cfg.width);
+    return PALI_OK;
+}
+
+typedef struct cap_job {
+    float *logits;
+    size_t n;
+    float cap;
+} cap_job;
+
+#define CAP_CHUNK 4096u
+
+static void cap_chunks(const exec *e, void *context, size_t begin, size_t end) {
+    const cap_job *job = context;
+    size_t from = begin * CAP_CHUNK, to = end * CAP_CHUNK < job->n ? end * CAP_CHUNK : job->n;
+    e->k->softcap(job->logits + from, to - from, job->cap);
+}
+
+pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n) {
+    const mat *head = g->head.data ? &g->head : &g->embed;
+    STATUS_TRY(linear(e, logits, hidden, head, NULL, n, LINEAR_SET));
+    if (g->cfg.final_softcap > 0) {
+        cap_job job = {logits, n * head->rows, g->cfg.final_softcap};
+        exec_rows(e, (job.n + CAP_CHUNK - 1) / CAP_CHUNK, CAP_CHUNK, cap_chunks, &job);
+    }
+    exec_tap(e, "logits", -1, logits, n, head->rows);
+    return PALI_OK;
+}

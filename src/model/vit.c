@@ -1,0 +1,73 @@
+/* vit.c: pixels [3, R, R] -> patches [P, 3 p p] -> tokens [P, W] -> n_layers pre-norm blocks -> post norm (spec 2.1 - 2.3).
+ * Full attention between the patches of one picture, none across pictures. */
+#include "model/vit.h"
+
+#include <string.h>
+
+#include <math.h>
+
+#include "tensor/attention.h"
+#include "tensor/linear.h"
+#include "tensor/norm.h"
+
+/* Where the intermediates of a block live. */
+typedef struct vit_acts {
+    float *x;          /* [P, W] residual stream */
+    float *h;          /* [P, W] normed input of a branch */
+    float *q, *k, *v;  /* [P, W] */
+    float *mix;        /* [P, W] attention output, heads concatenated */
+    float *mlp;        /* [P, F] */
+} vit_acts;
+
+/* rows [P, 3 p p]: patch (r, c) is row r * grid + c; columns run over (channel, row, column) as the weights do. */
+static void patches_gather(float *rows, const float *pixels, const vit_config *cfg) {
+    size_t p = cfg->patch_size, r = cfg->image_size, grid = r / p;
+    for (size_t t = 0; t < cfg->n_patches; t++)
+        for (size_t ch = 0; ch < 3; ch++)
+            for (size_t i = 0; i < p; i++, rows += p)
+                memcpy(rows, pixels + (ch * r + t / grid * p + i) * r + t % grid * p, p * sizeof *rows);
+}
+
+static pali_status block_forward(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a) {
+    size_t n = cfg->n_patches, w = cfg->width, head_dim = w / cfg->n_heads;
+    norm_layer(e, a->h, a->x, l->norm1_w, l->norm1_b, n, w, cfg->norm_eps);
+    STATUS_TRY(linear(e, a->q, a->h, &l->q, l->q_b, n, LINEAR_SET));
+    STATUS_TRY(linear(e, a->k, a->h, &l->k, l->k_b, n, LINEAR_SET));
+    STATUS_TRY(linear(e, a->v, a->h, &l->v, l->v_b, n, LINEAR_SET));
+    attention att = {.q = a->q, .n_queries = n, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_heads, .head_dim = head_dim,
+                     .spans = {{.k = a->k, .v = a->v, .len = n, .ld = w}}, .scale = 1.0f / sqrtf((float)head_dim),
+                     .bidirectional = true};
+    STATUS_TRY(attention_forward(e, a->mix, &att));
+    STATUS_TRY(linear(e, a->x, a->mix, &l->o, l->o_b, n, LINEAR_ADD));
+    norm_layer(e, a->h, a->x, l->norm2_w, l->norm2_b, n, w, cfg->norm_eps);
+    STATUS_TRY(linear(e, a->mlp, a->h, &l->fc1, l->fc1_b, n, LINEAR_GELU));
+    return linear(e, a->x, a->mlp, &l->fc2, l->fc2_b, n, LINEAR_ADD);
+}
+
+pali_status vit_forward(exec *e, const vit *v, float *vision, const float *pixels) {
+    const vit_config *cfg = &v->cfg;
+    size_t n = cfg->n_patches, w = cfg->width, patch = 3 * cfg->patch_size * cfg->patch_size;
+    size_t wide = cfg->mlp_width > patch ? cfg->mlp_width : patch;
+    float *at = mem_scratch_get(&e->acts, n * (6 * w + wide), sizeof *at);
+    if (!at) return status_no_memory(n * (6 * w + wide) * sizeof *at);
+    vit_acts a = {.x = at, .h = at + n * w, .q = at + 2 * n * w, .k = at + 3 * n * w, .v = at + 4 * n * w, .mix = at + 5 * n * w,
+                  .mlp = at + 6 * n * w};
+    patches_gather(a.mlp, pixels, cfg);
+    memcpy(a.x, v->position, n * w * sizeof *a.x);
+    STATUS_TRY(linear(e, a.x, a.mlp, &v->patch, v->patch_b, n, LINEAR_ADD));
+    exec_tap(e, "vision.embed", -1, a.x, n, w);
+    for (size_t i = 0; i < cfg->n_layers; i++) {
+        STATUS_TRY(exec_check_cancel(e));
+        STATUS_TRY(block_forward(e, cfg, &v->layers[i], &a));
+        exec_tap(e, "vision.layer", (int)i, a.x, n, w);
+    }
+    norm_layer(e, vision, a.x, v->post_w, v->post_b, n, w, cfg->norm_eps);
+    exec_tap(e, "vision.post", -1, vision, n, w);
+    return PALI_OK;
+}
+
+pali_status vit_project(exec *e, const vit *v, float *out, const float *vision, size_t n) {
+    STATUS_TRY(linear(e, out, vision, &v->projector, v->projector_b, n, LINEAR_SET));
+    exec_tap(e, "projector", -1, out, n, v->projector.rows);
+    return PALI_OK;
+}

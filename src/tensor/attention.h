@@ -1,0 +1,31 @@
+/* attention.h: softmax(cap(scale q k^T)) v for one sequence, for both towers and every mask the model uses (spec 2.2,
+ * 2.7, 2.10). Blocks of queries against all their keys: scratch is [block, keys], never [queries, keys]. */
+#ifndef PALI_TENSOR_ATTENTION_H
+#define PALI_TENSOR_ATTENTION_H
+
+#include "tensor/exec.h"
+
+/* A run of keys and values: row j of head h is at k + j * ld + h * H. */
+typedef struct attention_span {
+    const float *k, *v;
+    size_t len, ld;
+} attention_span;
+
+/*            spans[0]      spans[1]
+ *  keys   [ base cache ][ own cache, the new rows last ]
+ *
+ * Query t of T stands at key position n_keys - T + t. It sees everything if bidirectional, else keys up to and including
+ * its own position; with a window, only those less than `window` positions back. */
+typedef struct attention {
+    const float *q; /* [T, N, H] */
+    size_t n_queries, n_heads, n_kv_heads, head_dim;
+    attention_span spans[2];
+    float scale, softcap; /* softcap 0: none */
+    bool bidirectional;
+    size_t window; /* 0: none; ignored if bidirectional */
+} attention;
+
+/* out [T, N, H] */
+pali_status attention_forward(exec *e, float *out, const attention *a);
+
+#endif

@@ -1,0 +1,148 @@
+/* linear.c: y = x W^T with W as it lies in the checkpoint.
+ *
+ *   few rows of x   each weight row is streamed once and dotted with every x row: bound by memory
+ *   many rows of x  for a tile of nr outputs, blocks of k are expanded into a panel that stays in L2, and all rows of x
+ *                   run over it: bound by arithmetic
+ *
+ * Work is cut into tasks of (tile of outputs, block of rows); each output is summed in an order that depends only on k,
+ * so threads and tiling never change a bit. With a fast bf16 dot product (kernels.h) and bf16 weights the second way
+ * rounds x to bf16 first, as the reference's bf16 run does. */
+#include "tensor/linear.h"
+
+#include <string.h>
+
+#define FEW_ROWS 8u              /* up to here streaming beats expanding panels (measured) */
+#define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
+#define BLOCK_K 1152u            /* panel height: 64 outputs * 1152 * 4 bytes = 288 KiB, well inside L2 */
+#define BLOCK_M_MIN 48u          /* rows per task at least, or the panel is not worth expanding */
+
+typedef struct product {
+    exec *e;
+    float *y;          /* [m, n] */
+    const float *x;    /* [m, k] */
+    const uint32_t *x_pairs; /* [m, (k + 1) / 2] x in bf16 pairs; NULL: use x */
+    const mat *w, *up; /* up: NULL but for GeGLU */
+    const float *bias;
+    size_t m, tile_n, tile_m, n_tiles;
+    linear_op op;
+} product;
+
+static const char *row_at(const mat *w, size_t row) {
+    return (const char *)w->data + row * w->cols * dtype_bytes(w->dtype);
+}
+
+/* c [m, n] (ldc) = or += rows m0.. of x times rows j0..j0+n of w. */
+static void tile_stream(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, bool accumulate) {
+    size_t k = w->cols;
+    for (size_t r = 0; r < p->m; r += KERNELS_DOT_ROWS) {
+        size_t m = p->m - r < KERNELS_DOT_ROWS ? p->m - r : KERNELS_DOT_ROWS;
+        p->e->k->dot_rows[w->dtype](c + r * ldc, ldc, p->x + r * k, k, row_at(w, j0), k, m, n, k, accumulate);
+    }
+}
+
+static void tile_gemm(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, void *panel,
+                      bool accumulate) {
+    const kernels *kn = p->e->k;
+    size_t k = w->cols, n_blocks = (k + BLOCK_K - 1) / BLOCK_K;
+    size_t step = ((k + n_blocks - 1) / n_blocks + 15) & ~(size_t)15; /* even blocks, whole vectors */
+    for (size_t k0 = 0; k0 < k; k0 += step, accumulate = true) {
+        size_t kb = k - k0 < step ? k - k0 : step;
+        const char *rows = row_at(w, j0) + k0 * dtype_bytes(w->dtype);
+        if (p->x_pairs) {
+            size_t lda = (k + 1) / 2;
+            kn->panel_rows_pairs(panel, rows, k, n, kb);
+            kn->gemm_panel_pairs(c, ldc, p->x_pairs + m0 * lda + k0 / 2, lda, panel, m, n, (kb + 1) / 2, accumulate);
+        } else {
+            kn->panel_rows[w->dtype](panel, rows, k, n, kb);
+            kn->gemm_panel(c, ldc, p->x + m0 * k + k0, k, panel, m, n, kb, accumulate);
+        }
+    }
+}
+
+/* One tile of one matrix, by whichever way the product was planned. */
+static void tile_run(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, void *panel,
+                     bool accumulate) {
+    if (p->m <= FEW_ROWS)
+        tile_stream(p, w, c, ldc, j0, n, accumulate);
+    else
+        tile_gemm(p, w, c, ldc, j0, n, m0, m, panel, accumulate);
+}
+
+/* Bytes at the start of worker scratch that hold a panel; the up tile of GeGLU follows. */
+static size_t panel_bytes(const product *p) {
+    return p->m <= FEW_ROWS ? 0 : (BLOCK_K + 16) * p->e->k->nr * sizeof(float);
+}
+
+static void product_task(void *context, size_t task, size_t worker) {
+    const product *p = context;
+    const kernels *kn = p->e->k;
+    size_t ldc = p->w->rows, j0 = task % p->n_tiles * p->tile_n, m0 = task / p->n_tiles * p->tile_m;
+    size_t n = ldc - j0 < p->tile_n ? ldc - j0 : p->tile_n, m = p->m - m0 < p->tile_m ? p->m - m0 : p->tile_m;
+    float *c = p->y + m0 * ldc + j0;
+    char *scratch = p->e->worker[worker].data;
+    bool accumulate = p->op == LINEAR_ADD || p->bias;
+    if (p->bias) {
+        for (size_t r = 0; r < m; r++) {
+            if (p->op == LINEAR_ADD)
+                kn->add(c + r * ldc, p->bias + j0, n);
+            else
+                memcpy(c + r * ldc, p->bias + j0, n * sizeof *c);
+        }
+    }
+    tile_run(p, p->w, c, ldc, j0, n, m0, m, scratch, accumulate);
+    if (p->up) {
+        float *up = (float *)(void *)(scratch + panel_bytes(p));
+        tile_run(p, p->up, up, n, j0, n, m0, m, scratch, false);
+        for (size_t r = 0; r < m; r++) kn->geglu(c + r * ldc, up + r * n, n);
+    } else if (p->op == LINEAR_GELU) {
+        for (size_t r = 0; r < m; r++) kn->gelu(c + r * ldc, n);
+    }
+}
+
+/* Rounds rows of x to bf16, a zero after an odd last column. */
+static void pairs_rows(const exec *e, void *context, size_t begin, size_t end) {
+    const product *p = context;
+    size_t k = p->w->cols, lda = (k + 1) / 2 * 2;
+    uint16_t *pairs = e->shared.data;
+    for (size_t r = begin; r < end; r++) {
+        e->k->to_bf16(pairs + r * lda, p->x + r * k, k);
+        if (k % 2) pairs[r * lda + k] = 0;
+    }
+}
+
+static pali_status product_run(product *p) {
+    exec *e = p->e;
+    size_t n = p->w->rows, k = p->w->cols;
+    if (p->m == 0) return PALI_OK;
+    if (p->m <= FEW_ROWS) {
+        size_t rows = STREAM_TILE_BYTES / (k * dtype_bytes(p->w->dtype) + 1);
+        p->tile_n = rows < 16 ? 16 : rows & ~(size_t)15;
+        p->tile_m = p->m;
+    } else {
+        size_t n_tiles = (n + e->k->nr - 1) / e->k->nr, wanted = 4 * e->n_workers;
+        size_t cuts = n_tiles >= wanted ? 1 : (wanted + n_tiles - 1) / n_tiles;
+        p->tile_n = e->k->nr;
+        p->tile_m = (p->m + cuts - 1) / cuts;
+        if (p->tile_m < BLOCK_M_MIN) p->tile_m = BLOCK_M_MIN;
+        if (e->k->gemm_panel_pairs && p->w->dtype == PALI_DTYPE_BF16 && (!p->up || p->up->dtype == PALI_DTYPE_BF16)) {
+            if (!mem_scratch_get(&e->shared, p->m * ((k + 1) / 2), sizeof *p->x_pairs)) return status_no_memory(p->m * k * 2);
+            exec_rows(e, p->m, k, pairs_rows, p);
+            p->x_pairs = e->shared.data;
+        }
+    }
+    size_t bytes = panel_bytes(p) + (p->up ? p->tile_m * p->tile_n * sizeof(float) : 0);
+    if (bytes) STATUS_TRY(exec_worker_scratch(e, bytes));
+    p->n_tiles = (n + p->tile_n - 1) / p->tile_n;
+    pool_run(e->pool, p->n_tiles * ((p->m + p->tile_m - 1) / p->tile_m), product_task, p);
+    return PALI_OK;
+}
+
+pali_status linear(exec *e, float *y, const float *x, const mat *w, const float *bias, size_t m, linear_op op) {
+    product p = {.e = e, .y = y, .x = x, .w = w, .bias = bias, .m = m, .op = op};
+    return product_run(&p);
+}
+
+pali_status linear_geglu(exec *e, float *y, const float *x, const mat *gate, const mat *up, size_t m) {
+    product p = {.e = e, .y = y, .x = x, .w = gate, .up = up, .m = m, .op = LINEAR_SET};
+    return product_run(&p);
+}

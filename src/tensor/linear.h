@@ -1,0 +1,20 @@
+/* linear.h: products with weight matrices; the only place that knows how weights are stored. */
+#ifndef PALI_TENSOR_LINEAR_H
+#define PALI_TENSOR_LINEAR_H
+
+#include "tensor/exec.h"
+#include "tensor/mat.h"
+
+typedef enum linear_op {
+    LINEAR_SET, /* y  = x W^T + b */
+    LINEAR_ADD, /* y += x W^T + b: residual connections */
+    LINEAR_GELU /* y  = gelu_tanh(x W^T + b) */
+} linear_op;
+
+/* y [m, w->rows] from x [m, w->cols]; bias [w->rows] or NULL. y and x must not overlap. */
+pali_status linear(exec *e, float *y, const float *x, const mat *w, const float *bias, size_t m, linear_op op);
+
+/* y [m, F] = gelu_tanh(x gate^T) * (x up^T), spec 2.8: both products of a tile while x is in cache. */
+pali_status linear_geglu(exec *e, float *y, const float *x, const mat *gate, const mat *up, size_t m);
+
+#endif
