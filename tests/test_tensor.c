@@ -1,0 +1,252 @@
+/* test_tensor.c: linear and attention against plain double-precision formulas, at every instruction set this machine has,
+ * and the promise that the number of threads changes nothing. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/halffloat.h"
+#include "base/rng.h"
+#include "base/status.h"
+#include "tensor/attention.h"
+#include "tensor/linear.h"
+
+static const char *const k_levels[] = {"ref", "avx2", "avx512", "avx512bf16"};
+
+static float *random_floats(size_t n, uint64_t seed, float scale) {
+    rng r;
+    float *x = malloc((n ? n : 1) * sizeof *x);
+    assert_non_null(x);
+    rng_seed(&r, seed);
+    for (size_t i = 0; i < n; i++) x[i] = scale * rng_normal(&r);
+    return x;
+}
+
+/* A random matrix of a dtype, one byte off alignment as a file may have it, and its exact values. */
+typedef struct weights {
+    mat m;
+    unsigned char *block;
+    float *values;
+} weights;
+
+static weights random_weights(size_t rows, size_t cols, pali_dtype dtype, uint64_t seed) {
+    size_t n = rows * cols, size = dtype_bytes(dtype);
+    weights w = {.values = random_floats(n, seed, 0.5f), .block = malloc(n * size + 1)};
+    assert_non_null(w.block);
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = dtype == PALI_DTYPE_BF16 ? half_to_bf16(w.values[i]) : half_to_f16(w.values[i]);
+        if (dtype == PALI_DTYPE_F32) {
+            memcpy(w.block + 1 + i * size, &w.values[i], size);
+        } else {
+            memcpy(w.block + 1 + i * size, &h, size);
+            w.values[i] = dtype == PALI_DTYPE_BF16 ? half_from_bf16(h) : half_from_f16(h);
+        }
+    }
+    w.m = (mat){dtype, rows, cols, w.block + 1};
+    return w;
+}
+
+static void weights_free(weights *w) {
+    free(w->block);
+    free(w->values);
+}
+
+static double gelu(double x) {
+    return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+}
+
+/* A sum of k products in f32 is off by at most k eps sum |a b|; in practice by sqrt(k). bf16 activations add 2^-9 each. */
+static double sum_bound(double magnitude, size_t k, bool rounds_x) {
+    return magnitude * ((double)k * 0x1p-24 + (rounds_x ? 0x1p-8 : 0)) + 1e-7;
+}
+
+static void check_linear(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype, linear_op op, bool with_bias) {
+    weights w = random_weights(n, k, dtype, 7 * n + k);
+    float *x = random_floats(m * k, m + 1, 1), *bias = random_floats(n, 3, 1), *y = random_floats(m * n, 5, 1), *before = random_floats(m * n, 5, 1);
+    assert_int_equal(linear(e, y, x, &w.m, with_bias ? bias : NULL, m, op), PALI_OK);
+    bool rounds_x = e->k->gemm_panel_pairs && dtype == PALI_DTYPE_BF16 && m > 8;
+    for (size_t r = 0; r < m; r++) {
+        for (size_t j = 0; j < n; j++) {
+            double sum = with_bias ? (double)bias[j] : 0, magnitude = fabs(sum);
+            for (size_t i = 0; i < k; i++) {
+                double term = (double)x[r * k + i] * (double)w.values[j * k + i];
+                sum += term;
+                magnitude += fabs(term);
+            }
+            if (op == LINEAR_ADD) sum += (double)before[r * n + j];
+            if (op == LINEAR_GELU) sum = gelu(sum);
+            double error = fabs(sum - (double)y[r * n + j]);
+            if (!(error <= 1.2 * sum_bound(magnitude + fabs(sum), k, rounds_x)))
+                fail_msg("level %s m %zu n %zu k %zu dtype %d op %d: [%zu, %zu] is %g, not %g", cpu_level_name(e->k->level), m, n, k,
+                         (int)dtype, (int)op, r, j, (double)y[r * n + j], sum);
+        }
+    }
+    free(x);
+    free(bias);
+    free(y);
+    free(before);
+    weights_free(&w);
+}
+
+static void each_level(void (*check)(exec *e)) {
+    for (size_t i = 0; i < sizeof k_levels / sizeof k_levels[0]; i++) {
+        exec e;
+        setenv("PALI_CPU", k_levels[i], 1);
+        assert_int_equal(exec_init(&e, 2), PALI_OK);
+        check(&e);
+        exec_free(&e);
+    }
+    unsetenv("PALI_CPU");
+}
+
+static void linear_shapes(exec *e) {
+    const size_t ms[] = {1, 2, 3, 5, 8, 9, 13, 50, 131}, shapes[][2] = {{1, 1}, {7, 3}, {16, 31}, {65, 72}, {130, 1153}, {36, 2400}};
+    for (size_t a = 0; a < sizeof ms / sizeof ms[0]; a++)
+        for (size_t b = 0; b < sizeof shapes / sizeof shapes[0]; b++)
+            for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_F16; dtype++)
+                check_linear(e, ms[a], shapes[b][0], shapes[b][1], (pali_dtype)dtype, (linear_op)((a + b) % 3), (a ^ b) & 1);
+}
+
+static void test_linear(void **state) {
+    (void)state;
+    each_level(linear_shapes);
+}
+
+static void geglu_shapes(exec *e) {
+    const size_t ms[] = {1, 4, 9, 70};
+    for (size_t a = 0; a < 4; a++) {
+        size_t m = ms[a], n = 70, k = 37;
+        weights gate = random_weights(n, k, PALI_DTYPE_BF16, 1), up = random_weights(n, k, a % 2 ? PALI_DTYPE_F32 : PALI_DTYPE_BF16, 2);
+        float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 4, 1);
+        assert_int_equal(linear_geglu(e, y, x, &gate.m, &up.m, m), PALI_OK);
+        for (size_t r = 0; r < m; r++) {
+            for (size_t j = 0; j < n; j++) {
+                double g = 0, u = 0;
+                for (size_t i = 0; i < k; i++) {
+                    g += (double)x[r * k + i] * (double)gate.values[j * k + i];
+                    u += (double)x[r * k + i] * (double)up.values[j * k + i];
+                }
+                /* |gelu'| <= 1.13; sums of 37 terms of size ~0.5 stay below 12, bf16 x errs by 2^-9 of each */
+                double bound = e->k->gemm_panel_pairs ? 0.4 : 1e-4;
+                assert_true(fabs(gelu(g) * u - (double)y[r * n + j]) <= bound);
+            }
+        }
+        free(x);
+        free(y);
+        weights_free(&gate);
+        weights_free(&up);
+    }
+}
+
+static void test_geglu(void **state) {
+    (void)state;
+    each_level(geglu_shapes);
+}
+
+typedef struct attention_case {
+    size_t n_queries, base_len, own_len, n_heads, n_kv_heads, head_dim, window;
+    float softcap;
+    bool bidirectional;
+} attention_case;
+
+static const attention_case k_cases[] = {
+    {16, 0, 16, 3, 3, 12, 0, 0, true},   {40, 0, 40, 8, 1, 16, 0, 0, true},      {260, 0, 260, 2, 2, 72, 0, 0, true},
+    {1, 0, 30, 8, 1, 16, 0, 0, false},   {1, 70, 3, 4, 2, 32, 0, 50.0f, false},  {5, 20, 5, 4, 2, 16, 6, 50.0f, false},
+    {7, 0, 19, 4, 4, 10, 3, 0, false},   {70, 300, 70, 4, 2, 33, 64, 2.0f, false}, {1, 1100, 1100, 4, 1, 16, 1500, 0, false},
+    {30, 0, 30, 4, 2, 16, 5, 50.0f, true},
+};
+
+static void attention_check(exec *e, const attention_case *c) {
+    size_t q_row = c->n_heads * c->head_dim, kv_row = c->n_kv_heads * c->head_dim, n_keys = c->base_len + c->own_len;
+    float *q = random_floats(c->n_queries * q_row, 1, 1), *k = random_floats(n_keys * kv_row, 2, 1), *v = random_floats(n_keys * kv_row, 3, 1);
+    float *out = random_floats(c->n_queries * q_row, 4, 1);
+    attention a = {.q = q, .n_queries = c->n_queries, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
+                   .spans = {{k, v, c->base_len, kv_row}, {k + c->base_len * kv_row, v + c->base_len * kv_row, c->own_len, kv_row}},
+                   .scale = 0.3f, .softcap = c->softcap, .bidirectional = c->bidirectional, .window = c->window};
+    assert_int_equal(attention_forward(e, out, &a), PALI_OK);
+    for (size_t t = 0; t < c->n_queries; t++) {
+        for (size_t n = 0; n < c->n_heads; n++) {
+            size_t kh = n / (c->n_heads / c->n_kv_heads), position = n_keys - c->n_queries + t;
+            double *prob = calloc(n_keys, sizeof *prob), sum = 0;
+            assert_non_null(prob);
+            for (size_t j = 0; j < n_keys; j++) {
+                double dot = 0;
+                if (!c->bidirectional && (j > position || (c->window && position - j >= c->window))) continue;
+                for (size_t i = 0; i < c->head_dim; i++)
+                    dot += (double)q[t * q_row + n * c->head_dim + i] * (double)k[j * kv_row + kh * c->head_dim + i];
+                dot *= (double)a.scale;
+                if (c->softcap > 0) dot = (double)c->softcap * tanh(dot / (double)c->softcap);
+                sum += prob[j] = exp(dot);
+            }
+            for (size_t i = 0; i < c->head_dim; i++) {
+                double o = 0;
+                for (size_t j = 0; j < n_keys; j++) o += prob[j] / sum * (double)v[j * kv_row + kh * c->head_dim + i];
+                /* Probabilities err by the error of the logits (|logit| < 30, eps 2^-24, tens of terms) */
+                if (!(fabs(o - (double)out[t * q_row + n * c->head_dim + i]) < 2e-5))
+                    fail_msg("level %s case %td query %zu head %zu: %g, not %g", cpu_level_name(e->k->level), c - k_cases, t, n,
+                             (double)out[t * q_row + n * c->head_dim + i], o);
+            }
+            free(prob);
+        }
+    }
+    free(q);
+    free(k);
+    free(v);
+    free(out);
+}
+
+static void attention_cases(exec *e) {
+    for (size_t i = 0; i < sizeof k_cases / sizeof k_cases[0]; i++) attention_check(e, &k_cases[i]);
+}
+
+static void test_attention(void **state) {
+    (void)state;
+    each_level(attention_cases);
+}
+
+static void test_threads_change_nothing(void **state) {
+    (void)state;
+    const size_t ms[] = {1, 3, 100}, n = 200, k = 1300;
+    for (size_t i = 0; i < 3; i++) {
+        size_t m = ms[i];
+        weights w = random_weights(n, k, PALI_DTYPE_BF16, 1);
+        float *x = random_floats(m * k, 2, 1), *y[3];
+        for (int threads = 1; threads <= 3; threads++) {
+            exec e;
+            assert_int_equal(exec_init(&e, threads), PALI_OK);
+            y[threads - 1] = random_floats(m * n, 3, 1);
+            assert_int_equal(linear(&e, y[threads - 1], x, &w.m, NULL, m, LINEAR_ADD), PALI_OK);
+            exec_free(&e);
+        }
+        assert_memory_equal(y[0], y[1], m * n * sizeof **y);
+        assert_memory_equal(y[0], y[2], m * n * sizeof **y);
+        for (int t = 0; t < 3; t++) free(y[t]);
+        free(x);
+        weights_free(&w);
+    }
+}
+
+static void test_unknown_level(void **state) {
+    (void)state;
+    exec e;
+    setenv("PALI_CPU", "sse9", 1);
+    assert_int_equal(exec_init(&e, 1), PALI_ERR_ARGUMENT);
+    assert_non_null(strstr(status_message(), "sse9"));
+    unsetenv("PALI_CPU");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_geglu),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_threads_change_nothing),
+        cmocka_unit_test(test_unknown_level),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
