@@ -3,6 +3,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static _Thread_local size_t g_fail_after; /* test seam, see mem_fail_after */
 
@@ -34,6 +37,26 @@ void *mem_grow(void *block, size_t old_n, size_t n, size_t size) {
 
 void mem_free(void *block) {
     free(block);
+}
+
+/* Over-allocates by one huge page, so that the block can start on a boundary, and gives the rest back. */
+void *mem_huge_alloc(size_t n_bytes) {
+    size_t n, padded;
+    if (g_fail_after && --g_fail_after == 0) return NULL;
+    if (!mem_add(&n, n_bytes, HUGE_PAGE - 1)) return NULL;
+    n &= ~(HUGE_PAGE - 1);
+    if (!mem_add(&padded, n, HUGE_PAGE)) return NULL;
+    char *map = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) return NULL;
+    size_t before = (HUGE_PAGE - (uintptr_t)map % HUGE_PAGE) % HUGE_PAGE;
+    if (before) munmap(map, before);
+    munmap(map + before + n, HUGE_PAGE - before);
+    (void)madvise(map + before, n, MADV_HUGEPAGE); /* a wish: without it the block works, slower */
+    return map + before;
+}
+
+void mem_huge_free(void *block, size_t n_bytes) {
+    if (block) munmap(block, (n_bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
 }
 
 void *mem_scratch_get(mem_scratch *scratch, size_t n, size_t size) {

@@ -24,6 +24,10 @@ void *mem_calloc(size_t n, size_t size);
 /* Grows a block of mem_alloc from old_n to n elements; the old block stays valid on failure (NULL). */
 void *mem_grow(void *block, size_t old_n, size_t n, size_t size);
 void mem_free(void *block);
+/* Memory for gigabytes: 2 MiB pages where the system grants them (first touch is several times faster), zero, returned to
+ * the system by mem_huge_free. NULL: no memory. */
+void *mem_huge_alloc(size_t n_bytes);
+void mem_huge_free(void *block, size_t n_bytes);
 /* Test seam: the k-th allocation from now (1-based) fails on this thread; 0 turns it off. */
 void mem_fail_after(size_t k);
 

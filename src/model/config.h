@@ -44,11 +44,16 @@ typedef struct config {
     vit_config vit;
     gemma_config text;
     int32_t image_token, bos_token, eos_token, pad_token;
+    bool tied;    /* the head is the embedding table, whatever else the file holds */
+    int resample; /* filter of the picture's resize, PIL's code: 3 bicubic unless preprocessor_config.json differs */
 } config;
 
 /* Reads `path` (config.json). Errors name the file and the field. */
 pali_status config_load(config *out, const char *path);
 pali_status config_parse(config *out, const char *json, size_t n_bytes, const char *name);
+/* Reads what matters of preprocessor_config.json into *c; a missing file changes nothing. Anything but the standard
+ * normalisation is refused: we would silently see other pixels than the reference. */
+pali_status config_load_preprocessor(config *c, const char *path);
 /* The real shapes: "3b-224" ... "pg2-28b-896". */
 pali_status config_named(config *out, const char *shape);
 /* Parameters, tied head counted once (spec 1.2). */

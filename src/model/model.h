@@ -1,11 +1,12 @@
-/* model.h: a whole model: config, weights, tokenizer, and what keeps their memory alive. Immutable once loaded. */
+/* model.h: a whole model: config, weights, and what keeps their memory alive. Immutable once loaded.
+ *
+ * Matrices stay where the checkpoint's pages are: mapped, not copied (a copy costs the first touch of as much fresh
+ * memory, which is slower than reading the page cache). Vectors are small and kept in f32. */
 #ifndef PALI_MODEL_MODEL_H
 #define PALI_MODEL_MODEL_H
 
 #include "model/gemma.h"
 #include "model/vit.h"
-
-struct tokenizer;
 
 /* Where a tensor came from, for inspect. */
 typedef struct model_tensor {
@@ -19,17 +20,16 @@ typedef struct model {
     config cfg;
     vit vit;
     gemma text;
-    struct tokenizer *tokenizer; /* NULL: none (random models) */
+    char *dir;          /* where it came from; NULL: nowhere (random models). The tokenizer lies there. */
     char name[64];
     uint64_t weight_bytes;
     model_tensor *tensors;
     size_t n_tensors;
-    struct weights *weights;     /* maps and owned blocks; model/weights.h */
+    struct weights *weights; /* what owns the memory: model/weights.h */
 } model;
 
 typedef struct model_options {
-    const char *tokenizer_path;
-    pali_dtype dtype;
+    pali_dtype dtype; /* AUTO: as stored */
     int n_threads;
     bool no_sliding_window, no_final_softcap;
     pali_progress_fn progress;

@@ -1,0 +1,80 @@
+#include "io/json.h"
+
+#include <math.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+
+pali_status json_parse(json_t **out, const char *text, size_t n_bytes, const char *name) {
+    json_error_t error;
+    /* jansson bounds the nesting depth itself (2048). */
+    *out = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &error);
+    if (*out) return PALI_OK;
+    return status_fail(PALI_ERR_FORMAT, "%s: line %d, column %d: %s", name, error.line, error.column, error.text);
+}
+
+pali_status json_read(json_t **out, const char *path) {
+    char *text;
+    size_t n;
+    *out = NULL;
+    STATUS_TRY(file_read(&text, &n, path, JSON_MAX_FILE_BYTES));
+    pali_status s = json_parse(out, text, n, path);
+    mem_free(text);
+    return s;
+}
+
+/* The field, or NULL if absent or null. */
+static const json_t *field(const json_t *object, const char *key) {
+    const json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+static pali_status wrong(const char *name, const char *key, const char *expected) {
+    return status_fail(PALI_ERR_FORMAT, "%s: %s: expected %s", name, key, expected);
+}
+
+pali_status json_get_size(const json_t *object, const char *key, size_t *out, size_t min, size_t max, const char *name) {
+    const json_t *value = field(object, key);
+    if (!value) return PALI_OK;
+    if (!json_is_integer(value)) return wrong(name, key, "a whole number");
+    json_int_t number = json_integer_value(value);
+    if (number < 0 || (uint64_t)number < min || (uint64_t)number > max)
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: %" JSON_INTEGER_FORMAT " is not between %zu and %zu", name, key, number, min, max);
+    *out = (size_t)number;
+    return PALI_OK;
+}
+
+pali_status json_get_float(const json_t *object, const char *key, float *out, double min, double max, const char *name) {
+    const json_t *value = field(object, key);
+    if (!value) return PALI_OK;
+    if (!json_is_number(value)) return wrong(name, key, "a number");
+    double number = json_number_value(value);
+    if (!(number >= min && number <= max)) return status_fail(PALI_ERR_FORMAT, "%s: %s: %g is not between %g and %g", name, key, number, min, max);
+    *out = (float)number;
+    return PALI_OK;
+}
+
+pali_status json_get_bool(const json_t *object, const char *key, bool *out, const char *name) {
+    const json_t *value = field(object, key);
+    if (!value) return PALI_OK;
+    if (!json_is_boolean(value)) return wrong(name, key, "true or false");
+    *out = json_is_true(value);
+    return PALI_OK;
+}
+
+pali_status json_get_string(const json_t *object, const char *key, const char **out, const char *name) {
+    const json_t *value = field(object, key);
+    if (!value) return PALI_OK;
+    if (!json_is_string(value)) return wrong(name, key, "a string");
+    *out = json_string_value(value);
+    return PALI_OK;
+}
+
+pali_status json_get_object(const json_t *object, const char *key, const json_t **out, const char *name) {
+    const json_t *value = field(object, key);
+    *out = NULL;
+    if (!value) return PALI_OK;
+    if (!json_is_object(value)) return wrong(name, key, "an object");
+    *out = value;
+    return PALI_OK;
+}
