@@ -112,6 +112,7 @@ typedef struct pali_model_info {
     uint64_t weight_bytes;   /* as held in memory */
     uint64_t kv_bytes_per_token;
     const char *name;        /* for instance "PaliGemma 2 3B 448"; owned by the model */
+    int32_t image_token, bos_token, eos_token; /* ids, for pali_generate_tokens */
 } pali_model_info;
 
 PALI_API pali_status pali_model_get_info(const pali_model *model, pali_model_info *info);
@@ -215,6 +216,10 @@ PALI_API pali_status pali_generate(pali_session *session, const pali_image *cons
 PALI_API pali_status pali_generate_tokens(pali_session *session, const pali_image *const *images, size_t n_images,
                                           const int32_t *ids, size_t n_ids, const pali_generate_options *options,
                                           pali_result **out);
+
+/* The ids that pali_generate feeds for `prompt` and n_images pictures. *out_ids is freed with pali_free. */
+PALI_API pali_status pali_prompt_tokens(const pali_model *model, size_t n_images, const char *prompt, int32_t **out_ids,
+                                        size_t *out_n);
 
 /* Log-probability of each answer followed by eos. Sequence i of the result is answer i; its score is the sum. */
 PALI_API pali_status pali_score(pali_session *session, const pali_image *const *images, size_t n_images, const char *prompt,
