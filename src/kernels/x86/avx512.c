@@ -1,5 +1,10 @@
-#include "kernels/kernels.h"
+/* avx512.c: the loops in words of 16 lanes (AVX-512 F, BW, VL, DQ). */
+#include <immintrin.h>
+
+#include "kernels/x86/avx512_words.h"
+
+#include "kernels/tmpl/loops.h"
 
 void kernels_fill_avx512(kernels *k) {
-    (void)k;
+    loops_fill(k);
 }
