@@ -14,6 +14,7 @@
 #define FEW_ROWS 8u              /* up to here streaming beats expanding panels (measured) */
 #define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
 #define BLOCK_K 1152u            /* panel height: 64 outputs * 1152 * 4 bytes = 288 KiB, well inside L2 */
+#define PAIRS_MIN_WEIGHTS 262144u /* smaller matrices gain nothing from bf16 products and keep x in full precision */
 #define BLOCK_M_MIN 48u          /* rows per task at least, or the panel is not worth expanding */
 
 typedef struct product {
@@ -124,7 +125,7 @@ static pali_status product_run(product *p) {
         p->tile_n = e->k->nr;
         p->tile_m = (p->m + cuts - 1) / cuts;
         if (p->tile_m < BLOCK_M_MIN) p->tile_m = BLOCK_M_MIN;
-        if (e->k->gemm_panel_pairs && p->w->dtype == PALI_DTYPE_BF16 && (!p->up || p->up->dtype == PALI_DTYPE_BF16)) {
+        if (e->k->gemm_panel_pairs && n * k >= PAIRS_MIN_WEIGHTS && p->w->dtype == PALI_DTYPE_BF16 && (!p->up || p->up->dtype == PALI_DTYPE_BF16)) {
             if (!mem_scratch_get(&e->shared, p->m * ((k + 1) / 2), sizeof *p->x_pairs)) return status_no_memory(p->m * k * 2);
             exec_rows(e, p->m, k, pairs_rows, p);
             p->x_pairs = e->shared.data;

@@ -11,6 +11,7 @@
 #define NV ((size_t)4)
 #define MR ((size_t)6)
 #define DOT_ACC ((size_t)4)
+#define DOT_ROWS ((size_t)4)
 
 typedef __m512 vf;
 typedef __m512i vu;
