@@ -1,0 +1,66 @@
+/* cli.h: what the commands share: one run of the program, its errors, its output, and Ctrl-C.
+ *
+ * Results go to cli.out and nothing else does. With -q that is a buffer which reaches stdout only if the command
+ * succeeds, so that a failure leaves nothing there. Errors are one line on stderr:
+ * "paligemma: what failed: which: what was expected". */
+#ifndef PALI_CLI_H
+#define PALI_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "options.h"
+#include "paligemma.h"
+
+#define CLI_OK 0
+#define CLI_FAILURE 1
+#define CLI_USAGE 2
+#define CLI_INTERRUPTED 130
+
+#if defined(__GNUC__)
+#define CLI_PRINTF(format_at, first_at) __attribute__((format(printf, format_at, first_at)))
+#else
+#define CLI_PRINTF(format_at, first_at)
+#endif
+
+typedef struct cli {
+    args args;
+    const command *command;
+    FILE *out;
+    bool stderr_is_terminal;
+    bool progress_shown; /* a progress line is on the terminal and must be wiped before anything else is printed */
+} cli;
+
+/* Both print the line and return the exit code. */
+int cli_fail(cli *c, const char *format, ...) CLI_PRINTF(2, 3);
+int cli_usage(cli *c, const char *format, ...) CLI_PRINTF(2, 3);
+/* "paligemma: what: <the library's last error>"; an interrupted call prints nothing and returns 130. */
+int cli_fail_library(cli *c, pali_status status, const char *what);
+/* A line on stderr unless -q. */
+void cli_note(cli *c, const char *format, ...) CLI_PRINTF(2, 3);
+
+bool cli_interrupted(void);
+/* The session that Ctrl-C cancels; NULL: none. */
+void cli_watch(pali_session *session);
+
+double cli_clock_ms(void);
+
+/* A pali_progress_fn whose user is the cli: shows a line on a terminal and stops the work after Ctrl-C. */
+int cli_progress(void *user, const char *what, uint64_t done, uint64_t total);
+void cli_progress_clear(cli *c);
+
+/* 0 or the exit code; a reader that went away is a failure without a message. */
+int cli_write(cli *c, const void *bytes, size_t n_bytes);
+int cli_flush(cli *c);
+
+/* Opens the model of -m (an exit code, 0 on success); session may be NULL. The caller frees both. */
+int cli_open(cli *c, pali_model **model, pali_session **session);
+
+int cmd_run(cli *c);
+int cmd_score(cli *c);
+int cmd_embed(cli *c);
+int cmd_tokenize(cli *c);
+int cmd_inspect(cli *c);
+int cmd_bench(cli *c);
+
+#endif

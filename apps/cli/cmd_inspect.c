@@ -1,0 +1,162 @@
+/* cmd_inspect.c: paligemma inspect. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "report.h"
+
+enum { N_DTYPES = 3 };
+static const struct {
+    pali_dtype dtype;
+    const char *name;
+    uint64_t n_bytes;
+} dtypes[N_DTYPES] = {{PALI_DTYPE_F32, "f32", 4}, {PALI_DTYPE_BF16, "bf16", 2}, {PALI_DTYPE_F16, "f16", 2}};
+
+typedef struct inspection {
+    pali_model_info info;
+    uint64_t n_elements[N_DTYPES]; /* stored elements by type */
+    uint64_t n_tensors[N_DTYPES];
+    uint64_t matrix_elements, vector_elements;
+    uint64_t run_bytes_stored, run_bytes[N_DTYPES]; /* estimates of what running needs */
+} inspection;
+
+static const char *dtype_name(pali_dtype dtype) {
+    for (size_t i = 0; i < N_DTYPES; i++) {
+        if (dtypes[i].dtype == dtype) return dtypes[i].name;
+    }
+    return "other";
+}
+
+static uint64_t u64(int32_t v) {
+    return v > 0 ? (uint64_t)v : 0;
+}
+
+/* Memory beside the weights for one picture, a short prompt and 256 generated tokens: KV cache, the larger of the two
+ * towers' activations, and the tokenizer at roughly 400 bytes an entry. An estimate: it rounds up and says "about". */
+static uint64_t working_bytes(const pali_model_info *m) {
+    uint64_t rows = u64(m->n_image_tokens) + 32, patches = u64(m->n_image_tokens);
+    uint64_t text_row = 3 * u64(m->text_width) + 2 * (u64(m->text_heads) + u64(m->text_kv_heads)) * u64(m->text_head_dim) +
+                        2 * u64(m->text_mlp_width);
+    uint64_t vision_row = 6 * u64(m->vision_width) + u64(m->vision_mlp_width);
+    uint64_t text = rows * text_row * sizeof(float), vision = patches * vision_row * sizeof(float);
+    uint64_t pixels = 3 * u64(m->image_size) * u64(m->image_size) * sizeof(float);
+    return m->kv_bytes_per_token * (rows + 256) + (text > vision ? text : vision) + pixels +
+           (m->has_tokenizer ? 400 * u64(m->vocab_size) : 0);
+}
+
+static int inspect_tensors(cli *c, const pali_model *model, inspection *x) {
+    x->info.struct_size = sizeof x->info;
+    pali_status status = pali_model_get_info(model, &x->info);
+    for (size_t i = 0; status == PALI_OK && i < pali_model_tensor_count(model); i++) {
+        pali_tensor_info t = {.struct_size = sizeof t};
+        status = pali_model_get_tensor(model, i, &t);
+        if (status != PALI_OK) break;
+        uint64_t n = 1;
+        for (int32_t d = 0; d < t.n_dims && d < 4; d++) n *= t.dims[d];
+        *(t.n_dims > 1 ? &x->matrix_elements : &x->vector_elements) += n;
+        for (size_t k = 0; k < N_DTYPES; k++) {
+            if (dtypes[k].dtype != t.dtype) continue;
+            x->n_elements[k] += n;
+            x->n_tensors[k]++;
+        }
+    }
+    if (status != PALI_OK) return cli_fail_library(c, status, "inspect");
+    uint64_t working = working_bytes(&x->info);
+    x->run_bytes_stored = x->info.weight_bytes + working;
+    for (size_t k = 0; k < N_DTYPES; k++) {
+        x->run_bytes[k] = x->matrix_elements * dtypes[k].n_bytes + x->vector_elements * sizeof(float) + working;
+    }
+    return CLI_OK;
+}
+
+static double gib(uint64_t n_bytes) {
+    return (double)n_bytes / (1024.0 * 1024.0 * 1024.0);
+}
+
+static void print_plain(cli *c, const pali_model *model, const inspection *x) {
+    const pali_model_info *m = &x->info;
+    FILE *out = c->out;
+    fprintf(out, "model       %s (%s)\n", m->name, c->args.model);
+    fprintf(out, "parameters  %" PRIu64 "\n", m->n_parameters);
+    fprintf(out, "stored as  ");
+    for (size_t k = 0; k < N_DTYPES; k++) {
+        if (x->n_tensors[k]) fprintf(out, " %s (%" PRIu64 " tensors)", dtypes[k].name, x->n_tensors[k]);
+    }
+    fprintf(out, "\npicture     %d x %d pixels, %d tokens\n", m->image_size, m->image_size, m->n_image_tokens);
+    fprintf(out, "vision      %d layers, width %d, %d heads, mlp %d\n", m->vision_layers, m->vision_width, m->vision_heads, m->vision_mlp_width);
+    fprintf(out, "text        Gemma %d: %d layers, width %d, %d heads (%d for keys and values) of %d, mlp %d\n", m->generation,
+            m->text_layers, m->text_width, m->text_heads, m->text_kv_heads, m->text_head_dim, m->text_mlp_width);
+    fprintf(out, "vocabulary  %d, %s tokenizer\n", m->vocab_size, m->has_tokenizer ? "with" : "without");
+    if (m->sliding_window) fprintf(out, "window      %d tokens in the sliding layers\n", m->sliding_window);
+    fprintf(out, "memory      about %.2f GiB to run as stored;", gib(x->run_bytes_stored));
+    for (size_t k = 0; k < N_DTYPES; k++) fprintf(out, " %s %.2f%s", dtypes[k].name, gib(x->run_bytes[k]), k + 1 < N_DTYPES ? "," : " GiB\n");
+    for (size_t i = 0; c->args.tensors && i < pali_model_tensor_count(model); i++) {
+        pali_tensor_info t = {.struct_size = sizeof t};
+        if (pali_model_get_tensor(model, i, &t) != PALI_OK) continue;
+        fprintf(out, "%s %s [", t.name, dtype_name(t.dtype));
+        for (int32_t d = 0; d < t.n_dims && d < 4; d++) fprintf(out, "%s%" PRIu64, d ? ", " : "", t.dims[d]);
+        fprintf(out, "] %s\n", t.file);
+    }
+}
+
+static json_t *tensors_json(const pali_model *model) {
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < pali_model_tensor_count(model); i++) {
+        pali_tensor_info t = {.struct_size = sizeof t};
+        json_t *shape = json_array(), *object = NULL;
+        if (pali_model_get_tensor(model, i, &t) == PALI_OK) {
+            for (int32_t d = 0; d < t.n_dims && d < 4; d++) (void)json_array_append_new(shape, json_integer((json_int_t)t.dims[d]));
+            object = json_pack("{s:o, s:s, s:O, s:o}", "name", report_text(t.name, strlen(t.name)), "dtype", dtype_name(t.dtype), "shape",
+                               shape, "file", report_text(t.file, strlen(t.file)));
+        }
+        json_decref(shape);
+        if (json_array_append_new(array, object) != 0) {
+            json_decref(array);
+            array = NULL;
+        }
+    }
+    return array;
+}
+
+static json_t *inspection_json(cli *c, const pali_model *model, const inspection *x) {
+    const pali_model_info *m = &x->info;
+    json_t *stored = json_object(), *memory = json_pack("{s:I}", "stored", (json_int_t)x->run_bytes_stored);
+    for (size_t k = 0; k < N_DTYPES; k++) {
+        if (x->n_tensors[k]) {
+            (void)json_object_set_new(stored, dtypes[k].name, json_pack("{s:I, s:I}", "tensors", (json_int_t)x->n_tensors[k], "elements",
+                                                                        (json_int_t)x->n_elements[k]));
+        }
+        (void)json_object_set_new(memory, dtypes[k].name, json_integer((json_int_t)x->run_bytes[k]));
+    }
+    json_t *object = json_pack(
+        "{s:i, s:s, s:o, s:s, s:i, s:I, s:I, s:o, s:i, s:i, s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i, s:i, s:i, s:i}, s:i, s:i, s:b, s:I, s:o}",
+        "schema", REPORT_SCHEMA, "kind", "model", "path", report_text(c->args.model, strlen(c->args.model)), "variant", m->name, "generation",
+        (int)m->generation, "parameters", (json_int_t)m->n_parameters, "weight_bytes", (json_int_t)m->weight_bytes, "dtypes", stored,
+        "resolution", (int)m->image_size, "image_tokens", (int)m->n_image_tokens, "vision", "layers", (int)m->vision_layers, "width",
+        (int)m->vision_width, "heads", (int)m->vision_heads, "mlp_width", (int)m->vision_mlp_width, "text", "layers", (int)m->text_layers,
+        "width", (int)m->text_width, "heads", (int)m->text_heads, "kv_heads", (int)m->text_kv_heads, "head_dim", (int)m->text_head_dim,
+        "mlp_width", (int)m->text_mlp_width, "vocab_size", (int)m->vocab_size, "sliding_window", (int)m->sliding_window, "tokenizer",
+        m->has_tokenizer, "kv_bytes_per_token", (json_int_t)m->kv_bytes_per_token, "memory_bytes", memory);
+    if (object && c->args.tensors && json_object_set_new(object, "tensors", tensors_json(model)) != 0) {
+        json_decref(object);
+        object = NULL;
+    }
+    return object;
+}
+
+int cmd_inspect(cli *c) {
+    pali_model *model = NULL;
+    inspection x = {0};
+    int code = cli_open(c, &model, NULL);
+    if (!code) code = inspect_tensors(c, model, &x);
+    if (!code) {
+        if (c->args.json) {
+            code = report_print(c, inspection_json(c, model, &x));
+        } else {
+            print_plain(c, model, &x);
+        }
+    }
+    pali_model_free(model);
+    return code;
+}

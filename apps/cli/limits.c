@@ -1,0 +1,195 @@
+/* limits.c: memory read bandwidth and fp32 peak.
+ *
+ * Every thread works for the same short time after a common start and counts what it did; the rates add up. The read
+ * buffer is several times the last-level cache. The arithmetic loop has enough independent chains to fill two FMA units
+ * of latency 4 and touches no memory. */
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "limits.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define MEASURE_S 0.3
+#define MIN_BUFFER_BYTES ((size_t)256 << 20)
+#define MAX_BUFFER_BYTES ((size_t)1 << 30)
+#define CHAINS 12
+#define STEPS 20000 /* of the arithmetic loop between two looks at the clock */
+
+static double clock_s(void) {
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+size_t limits_n_threads(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return (size_t)CPU_COUNT(&set);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (size_t)n : 1;
+}
+
+/* Keeps a value alive so that the loop that made it is not removed. */
+static volatile float g_float_sink;
+static volatile uint64_t g_word_sink;
+
+/* STEPS times CHAINS multiply-adds on named variables: an array would live in memory where the compiler does not unroll. */
+#define FMA_LOOP(type, set, fma, add)                                                                                    \
+    float start = g_float_sink; /* unknown to the compiler, which would otherwise merge the chains */                    \
+    type a = set(0.999f), b = set(0.001f);                                                                               \
+    type s0 = set(start), s1 = set(start + 1), s2 = set(start + 2), s3 = set(start + 3), s4 = set(start + 4);            \
+    type s5 = set(start + 5), s6 = set(start + 6), s7 = set(start + 7), s8 = set(start + 8), s9 = set(start + 9);        \
+    type s10 = set(start + 10), s11 = set(start + 11);                                                                   \
+    for (int step = 0; step < STEPS; step++) {                                                                           \
+        s0 = fma(s0, a, b), s1 = fma(s1, a, b), s2 = fma(s2, a, b), s3 = fma(s3, a, b), s4 = fma(s4, a, b);              \
+        s5 = fma(s5, a, b), s6 = fma(s6, a, b), s7 = fma(s7, a, b), s8 = fma(s8, a, b), s9 = fma(s9, a, b);              \
+        s10 = fma(s10, a, b), s11 = fma(s11, a, b);                                                                      \
+    }                                                                                                                    \
+    type total = add(add(add(s0, s1), add(s2, s3)), add(add(s4, s5), add(s6, s7)));                                      \
+    total = add(total, add(add(s8, s9), add(s10, s11)))
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static double fma_avx512(void) {
+    FMA_LOOP(__m512, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps);
+    g_float_sink = _mm512_cvtss_f32(total);
+    return 2.0 * 16 * CHAINS * STEPS;
+}
+
+__attribute__((target("avx2,fma"))) static double fma_avx2(void) {
+    FMA_LOOP(__m256, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps);
+    g_float_sink = _mm256_cvtss_f32(total);
+    return 2.0 * 8 * CHAINS * STEPS;
+}
+#elif defined(__aarch64__)
+#define NEON_FMA(s, a, b) vfmaq_f32(b, s, a)
+static double fma_neon(void) {
+    FMA_LOOP(float32x4_t, vdupq_n_f32, NEON_FMA, vaddq_f32);
+    g_float_sink = vgetq_lane_f32(total, 0);
+    return 2.0 * 4 * CHAINS * STEPS;
+}
+#else
+#define SAME(x) (x)
+#define PLAIN_FMA(s, a, b) ((s) * (a) + (b))
+#define PLAIN_ADD(x, y) ((x) + (y))
+static double fma_plain(void) {
+    FMA_LOOP(float, SAME, PLAIN_FMA, PLAIN_ADD);
+    g_float_sink = total;
+    return 2.0 * CHAINS * STEPS;
+}
+#endif
+
+/* NULL: no loop of ours fits this processor. */
+static double (*fma_best(void))(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) return fma_avx512;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? fma_avx2 : NULL;
+#elif defined(__aarch64__)
+    return fma_neon;
+#else
+    return fma_plain;
+#endif
+}
+
+typedef struct worker {
+    pthread_t thread;
+    pthread_barrier_t *barrier;
+    size_t n_bytes; /* of this thread's read buffer; 0: measure arithmetic */
+    double rate;    /* bytes or operations a second */
+} worker;
+
+/* Sums 64-byte words; wide accumulators keep enough loads in flight on any target. */
+typedef uint64_t words8 __attribute__((vector_size(64)));
+
+static double read_rate(worker *w) {
+    words8 *buffer = aligned_alloc(sizeof(words8), w->n_bytes);
+    if (buffer) memset(buffer, 1, w->n_bytes); /* the pages come from this thread's node */
+    (void)pthread_barrier_wait(w->barrier);
+    if (!buffer) return 0;
+    size_t n = w->n_bytes / sizeof(words8);
+    words8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+    double done = 0, start = clock_s(), elapsed = 0;
+    do {
+        for (size_t i = 0; i + 4 <= n; i += 4) {
+            s0 += buffer[i], s1 += buffer[i + 1], s2 += buffer[i + 2], s3 += buffer[i + 3];
+        }
+        done += (double)w->n_bytes;
+        elapsed = clock_s() - start;
+    } while (elapsed < MEASURE_S);
+    g_word_sink = s0[0] + s1[1] + s2[2] + s3[3];
+    free(buffer);
+    return done / elapsed;
+}
+
+static double fma_rate(worker *w) {
+    double (*step)(void) = fma_best();
+    if (step) (void)step(); /* lets the clock settle for wide vectors */
+    (void)pthread_barrier_wait(w->barrier);
+    if (!step) return 0;
+    double done = 0, start = clock_s(), elapsed = 0;
+    do {
+        done += step();
+        elapsed = clock_s() - start;
+    } while (elapsed < MEASURE_S);
+    return done / elapsed;
+}
+
+static void *worker_main(void *argument) {
+    worker *w = argument;
+    w->rate = w->n_bytes ? read_rate(w) : fma_rate(w);
+    return NULL;
+}
+
+/* The sum of the rates of n threads with a read buffer of n_bytes each. */
+static double measure(size_t n_threads, size_t n_bytes) {
+    pthread_barrier_t barrier;
+    worker *workers = calloc(n_threads, sizeof *workers);
+    if (!workers) return 0;
+    if (pthread_barrier_init(&barrier, NULL, (unsigned)n_threads) != 0) {
+        free(workers);
+        return 0;
+    }
+    double rate = 0;
+    size_t n_started = 0;
+    for (; n_started < n_threads; n_started++) {
+        workers[n_started] = (worker){.barrier = &barrier, .n_bytes = n_bytes};
+        if (pthread_create(&workers[n_started].thread, NULL, worker_main, &workers[n_started]) != 0) break;
+    }
+    if (n_started == n_threads) {
+        for (size_t i = 0; i < n_threads; i++) {
+            (void)pthread_join(workers[i].thread, NULL);
+            rate += workers[i].rate;
+        }
+        (void)pthread_barrier_destroy(&barrier);
+        free(workers);
+        return rate;
+    }
+    /* Too few threads for the barrier: those that started wait in it for ever, so they are left to the end of the process
+     * together with what they use. */
+    return 0;
+}
+
+double limits_read_gb_s(size_t n_threads) {
+    size_t total = MIN_BUFFER_BYTES;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    if (cache > 0 && (size_t)cache * 4 > total) total = (size_t)cache * 4;
+#endif
+    if (total > MAX_BUFFER_BYTES) total = MAX_BUFFER_BYTES;
+    size_t each = total / n_threads / 4096 * 4096;
+    return measure(n_threads, each ? each : 4096) / 1e9;
+}
+
+double limits_fp32_gflop_s(size_t n_threads) {
+    return measure(n_threads, 0) / 1e9;
+}

@@ -1,0 +1,308 @@
+#include "options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+enum { RUN = 1u, SCORE = 2u, EMBED = 4u, TOKENIZE = 8u, INSPECT = 16u, BENCH = 32u };
+#define LOADING (RUN | SCORE | EMBED | TOKENIZE | INSPECT | BENCH)
+#define ANSWERING (RUN | SCORE)
+#define COMPUTING (RUN | SCORE | EMBED | BENCH)
+
+const command command_table[] = {
+    {"run", RUN, cmd_run, "answer a prompt about one or more pictures", "-m MODEL -i IMAGE -p PROMPT [options]",
+     "Text streams to standard output as it is generated; with --json one object is printed at the end. Decoding is greedy "
+     "unless --temp or --num-beams says otherwise, and then a given --seed always gives the same answer.\n\n"
+     "With --batch each line of the file is a request {\"image\": \"a.jpg\", \"prompt\": \"caption en\"} (image may be a list; "
+     "paths are relative to the current directory) and each line of output is the JSON answer to it, in the same order. A line "
+     "that fails gets an object with \"error\" and without \"text\", the others go on, and the exit status is 1.",
+     "paligemma run -m paligemma-3b-mix-224 -i cat.jpg -p \"caption en\"\n"
+     "paligemma run -m paligemma-3b-mix-224 -i cat.jpg -p \"detect cat\" --json\n"
+     "paligemma run -m paligemma-3b-mix-224 --batch requests.jsonl > answers.jsonl"},
+    {"score", SCORE, cmd_score, "log-probability of given answers", "-m MODEL -i IMAGE -p PROMPT --answer TEXT... [options]",
+     "Prints one line per answer, in the given order: the log-probability of the answer followed by the end token, a tab, "
+     "and the answer.",
+     "paligemma score -m paligemma-3b-mix-224 -i cat.jpg -p \"answer en is this a dog?\" --answer yes --answer no"},
+    {"embed", EMBED, cmd_embed, "write what the model sees in a picture as a NumPy file", "-m MODEL -i IMAGE -o OUT.npy [options]",
+     "The array is float32: pixels [3, R, R] is the normalised model input, vision [P, width] the tower's output after its "
+     "last norm, projector [P, D] that output in the text model's width, mean [1, width] the mean of vision over the "
+     "patches, hidden [n, D] the text model's last hidden states over pictures and prompt (needs -p).",
+     "paligemma embed -m paligemma-3b-mix-224 -i cat.jpg --what vision -o cat.npy"},
+    {"tokenize", TOKENIZE, cmd_tokenize, "text to token ids and back", "(-m MODEL | --tokenizer FILE) [-p TEXT] [options]",
+     "Text comes from -p or standard input; the ids are printed on one line. Special tokens written in the text stay text, "
+     "except <loc....> and <seg...>.",
+     "echo \"detect cat\" | paligemma tokenize --tokenizer paligemma-3b-mix-224/tokenizer.json\n"
+     "echo \"39208 4401\" | paligemma tokenize --tokenizer paligemma-3b-mix-224/tokenizer.json --decode"},
+    {"inspect", INSPECT, cmd_inspect, "what a model contains and needs", "-m MODEL [options]",
+     "Variant, parameters, stored types, resolution, and an estimate of the memory needed to run at each type.",
+     "paligemma inspect -m paligemma-3b-mix-224 --tensors"},
+    {"bench", BENCH, cmd_bench, "time a model on this machine", "(-m MODEL | --random SHAPE) [options]",
+     "Prints the median of --runs runs after one that is not counted, and how much of this machine's own measured limits "
+     "they reach: memory read bandwidth for decoding, fp32 arithmetic for vision and prefill (above 100 % is possible "
+     "where the kernels compute in a narrower type).",
+     "paligemma bench --random 3b-224 --dtype bf16\npaligemma bench -m paligemma-3b-mix-224 --runs 5 --json"},
+};
+const size_t command_count = sizeof command_table / sizeof *command_table;
+
+#define AT(field) offsetof(args, field)
+const option option_table[] = {
+    {"model", 'm', OPTION_TEXT, AT(model), "PATH", 0, 0, LOADING, "model: a directory in Hugging Face layout"},
+    {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), "FILE", 0, 0, LOADING & ~(unsigned)BENCH,
+     "tokenizer.json or tokenizer.model (default: beside the model)"},
+    {"image", 'i', OPTION_LIST, AT(images), "FILE", 0, 0, RUN | SCORE | EMBED | TOKENIZE | BENCH,
+     "picture, - for standard input; repeat for several pictures of one prompt, in order"},
+    {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT", 0, 0, RUN | SCORE | EMBED | TOKENIZE,
+     "prompt; @FILE reads a file and - standard input, less one final newline"},
+    {"threads", 't', OPTION_NATURAL, AT(n_threads), "N", 1, 1024, LOADING, "threads (default: physical cores); answers do not depend on it"},
+    {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16", 0, 0, COMPUTING, "convert weights while loading (default: as stored)"},
+    {"max-tokens", 'n', OPTION_NATURAL, AT(max_tokens), "N", 1, 1000000, RUN | BENCH, "tokens to generate at most (run: 256, bench: 32)"},
+    {"temp", 0, OPTION_REAL, AT(temperature), "F", 0, 1e6, RUN, "sampling temperature; 0, the default, is greedy"},
+    {"top-k", 0, OPTION_NATURAL, AT(top_k), "N", 0, 1000000, RUN, "sample from the N likeliest tokens (0: all)"},
+    {"top-p", 0, OPTION_REAL, AT(top_p), "F", 1e-9, 1, RUN, "sample from the smallest set of tokens that has probability F"},
+    {"min-p", 0, OPTION_REAL, AT(min_p), "F", 0, 1, RUN, "sample from tokens with at least F times the best probability"},
+    {"seed", 0, OPTION_NATURAL, AT(seed), "N", 0, 18446744073709551615.0, RUN | BENCH, "seed of sampling, and of bench --random (default: 0)"},
+    {"num-beams", 0, OPTION_NATURAL, AT(n_beams), "N", 1, 64, RUN, "beam search with N beams (default: 1)"},
+    {"num-return", 0, OPTION_NATURAL, AT(n_return), "N", 1, 64, RUN, "sequences to return from beam search (default: 1)"},
+    {"length-penalty", 0, OPTION_REAL, AT(length_penalty), "F", -100, 100, RUN, "beam search: exponent of the length (default: 1)"},
+    {"early-stopping", 0, OPTION_CHOICE, AT(early_stopping), "false|true|never", 0, 0, RUN, "beam search: when to stop (default: false)"},
+    {"repeat-penalty", 0, OPTION_REAL, AT(repeat_penalty), "F", 1e-6, 1e6, RUN, "penalty of tokens already there, prompt included (default: 1)"},
+    {"ignore-eos", 0, OPTION_FLAG, AT(ignore_eos), NULL, 0, 0, RUN, "do not stop at the end token (for timing)"},
+    {"batch", 0, OPTION_TEXT, AT(batch), "FILE", 0, 0, RUN, "answer one JSON request a line; - for standard input"},
+    {"answer", 0, OPTION_LIST, AT(answers), "TEXT", 0, 0, SCORE, "an answer to score; repeatable"},
+    {"answers", 0, OPTION_TEXT, AT(answers_file), "FILE", 0, 0, SCORE, "answers to score, one a line; - for standard input"},
+    {"what", 0, OPTION_CHOICE, AT(what), "pixels|vision|projector|mean|hidden", 0, 0, EMBED, "which array (default: vision)"},
+    {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, EMBED, "the NumPy file to write; - for standard output"},
+    {"prompt-template", 0, OPTION_FLAG, AT(prompt_template), NULL, 0, 0, TOKENIZE,
+     "show the whole model input: image tokens of each -i, bos, prompt, newline (needs -m)"},
+    {"decode", 0, OPTION_FLAG, AT(decode), NULL, 0, 0, TOKENIZE, "read ids separated by blanks, print their text without special tokens"},
+    {"lines", 0, OPTION_FLAG, AT(lines), NULL, 0, 0, TOKENIZE, "each line of standard input is one text"},
+    {"tensors", 0, OPTION_FLAG, AT(tensors), NULL, 0, 0, INSPECT, "list every tensor"},
+    {"random", 0, OPTION_TEXT, AT(random), "SHAPE", 0, 0, BENCH,
+     "random weights of a real shape instead of files: 3b-224, 3b-448, 3b-896, pg2-3b-224, pg2-10b-224, pg2-28b-224, ..."},
+    {"runs", 0, OPTION_NATURAL, AT(n_runs), "N", 1, 1000, BENCH, "runs to take the median of (default: 3)"},
+    {"prompt-tokens", 0, OPTION_NATURAL, AT(prompt_tokens), "N", 1, 100000, BENCH, "length of the prompt (default: 10)"},
+    {"no-sliding-window", 0, OPTION_FLAG, AT(no_sliding_window), NULL, 0, 0, COMPUTING,
+     "PaliGemma 2: full attention in every layer, as it was trained (default: the 4096-token window, as Transformers)"},
+    {"no-final-softcap", 0, OPTION_FLAG, AT(no_final_softcap), NULL, 0, 0, COMPUTING,
+     "PaliGemma 2: no final logit cap, as big_vision (default: capped, as Transformers)"},
+    {"json", 0, OPTION_FLAG, AT(json), NULL, 0, 0, LOADING, "print JSON"},
+    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, 0, 0, LOADING, "no progress, no notes; results only once all is well"},
+    {"verbose", 'v', OPTION_FLAG, AT(verbose), NULL, 0, 0, LOADING, "notes on standard error"},
+    {"help", 'h', OPTION_FLAG, AT(help), NULL, 0, 0, LOADING, "this help"},
+};
+const size_t option_count = sizeof option_table / sizeof *option_table;
+
+static const char *const planned_commands[] = {"quantize", "convert", "merge", "finetune", "eval", "serve", "pull", "push"};
+static const char *const planned_options[] = {"lora", "draw", "masks", "vae"};
+static const char *const planned_dtypes[] = {"q8", "q4", "nf4", "int8"};
+#define IS_ONE_OF(name, list) is_one_of(name, list, sizeof(list) / sizeof *(list))
+
+static bool is_one_of(const char *name, const char *const *list, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(name, list[i])) return true;
+    }
+    return false;
+}
+
+bool command_is_planned(const char *name) {
+    return IS_ONE_OF(name, planned_commands);
+}
+
+const command *command_find(const char *name) {
+    for (size_t i = 0; i < command_count; i++) {
+        if (!strcmp(command_table[i].name, name)) return &command_table[i];
+    }
+    return NULL;
+}
+
+#define NAME_MAX_LENGTH 32
+
+/* Edits (insert, delete, replace) between two names; longer than NAME_MAX_LENGTH counts as far away. */
+static size_t edit_distance(const char *a, const char *b) {
+    size_t row[NAME_MAX_LENGTH + 1], na = strlen(a), nb = strlen(b);
+    if (na > NAME_MAX_LENGTH || nb > NAME_MAX_LENGTH) return NAME_MAX_LENGTH;
+    for (size_t j = 0; j <= nb; j++) row[j] = j;
+    for (size_t i = 1; i <= na; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= nb; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[nb];
+}
+
+/* Keeps the better of two candidates for a mistyped name. */
+static void nearest_update(const char *typed, const char *candidate, const char **best, size_t *best_distance) {
+    size_t distance = edit_distance(typed, candidate), n = strlen(typed);
+    if (n >= 2 && !strncmp(typed, candidate, n) && distance > 1) distance = 1; /* a beginning is as good as a typo */
+    if (distance < *best_distance) {
+        *best = candidate;
+        *best_distance = distance;
+    }
+}
+
+const char *command_nearest(const char *name) {
+    const char *best = NULL;
+    size_t distance = 3;
+    for (size_t i = 0; i < command_count; i++) nearest_update(name, command_table[i].name, &best, &distance);
+    return best;
+}
+
+void args_init(args *a) {
+    memset(a, 0, sizeof *a);
+    a->what = "vision";
+    a->early_stopping = "false";
+    a->n_beams = a->n_return = 1;
+    a->n_runs = 3;
+    a->prompt_tokens = 10;
+    a->top_p = a->length_penalty = a->repeat_penalty = 1;
+}
+
+void args_free(args *a) {
+    free(a->images.items);
+    free(a->answers.items);
+    memset(a, 0, sizeof *a);
+}
+
+static const option *option_find(const command *cmd, const char *name, size_t n_name) {
+    for (size_t i = 0; i < option_count; i++) {
+        const option *o = &option_table[i];
+        if ((o->commands & cmd->bit) && strlen(o->name) == n_name && !memcmp(o->name, name, n_name)) return o;
+    }
+    return NULL;
+}
+
+static const option *option_find_letter(const command *cmd, char letter) {
+    for (size_t i = 0; i < option_count; i++) {
+        const option *o = &option_table[i];
+        if ((o->commands & cmd->bit) && o->letter == letter) return o;
+    }
+    return NULL;
+}
+
+static bool choice_has(const char *words, const char *value) {
+    size_t n = strlen(value);
+    for (const char *p = words; n && p; p = strchr(p, '|')) {
+        p += *p == '|';
+        if (!strncmp(p, value, n) && (p[n] == '|' || p[n] == 0)) return true;
+    }
+    return false;
+}
+
+static bool natural_parse(const char *text, uint64_t *out) {
+    if (*text < '0' || *text > '9') return false; /* strtoull would take blanks and signs */
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    *out = value;
+    return !errno && !*end;
+}
+
+static bool real_parse(const char *text, double *out) {
+    char *end;
+    *out = strtod(text, &end);
+    return *text && !*end && isfinite(*out);
+}
+
+static bool option_set(args *a, const option *o, const char *value, char *message, size_t n_message) {
+    void *field = (char *)a + o->offset;
+    switch (o->kind) {
+    case OPTION_FLAG: *(bool *)field = true; return true;
+    case OPTION_TEXT: *(const char **)field = value; return true;
+    case OPTION_LIST: {
+        text_list *list = field;
+        list->items[list->n++] = value;
+        return true;
+    }
+    case OPTION_CHOICE:
+        *(const char **)field = value;
+        if (choice_has(o->meta, value)) return true;
+        (void)snprintf(message, n_message, "--%s: \"%s\": %s%s expected", o->name, value,
+                       !strcmp(o->name, "dtype") && IS_ONE_OF(value, planned_dtypes) ? "not available in this version: " : "", o->meta);
+        return false;
+    case OPTION_NATURAL:
+        if (natural_parse(value, field) && (double)*(uint64_t *)field >= o->low && (double)*(uint64_t *)field <= o->high) return true;
+        (void)snprintf(message, n_message, "--%s: \"%s\": a whole number from %.0f to %.0f expected", o->name, value, o->low, o->high);
+        return false;
+    case OPTION_REAL:
+        if (real_parse(value, field) && *(double *)field >= o->low && *(double *)field <= o->high) return true;
+        (void)snprintf(message, n_message, "--%s: \"%s\": a number from %g to %g expected", o->name, value, o->low, o->high);
+        return false;
+    }
+    return false;
+}
+
+static bool unknown_option(const command *cmd, const char *name, size_t n_name, char *message, size_t n_message) {
+    char typed[NAME_MAX_LENGTH + 1];
+    (void)snprintf(typed, sizeof typed, "%.*s", (int)(n_name > NAME_MAX_LENGTH ? NAME_MAX_LENGTH : n_name), name);
+    if (IS_ONE_OF(typed, planned_options)) {
+        (void)snprintf(message, n_message, "%s: --%s: not available in this version", cmd->name, typed);
+        return false;
+    }
+    const char *best = NULL;
+    size_t distance = 3;
+    for (size_t i = 0; i < option_count; i++) {
+        if (option_table[i].commands & cmd->bit) nearest_update(typed, option_table[i].name, &best, &distance);
+    }
+    if (best) {
+        (void)snprintf(message, n_message, "%s: --%s: unknown option: did you mean --%s?", cmd->name, typed, best);
+    } else {
+        (void)snprintf(message, n_message, "%s: --%s: unknown option: \"paligemma %s --help\" lists them", cmd->name, typed, cmd->name);
+    }
+    return false;
+}
+
+bool args_parse(args *a, const command *cmd, int argc, char **argv, char *message, size_t n_message) {
+    a->images.items = calloc((size_t)argc, sizeof *a->images.items);
+    a->answers.items = calloc((size_t)argc, sizeof *a->answers.items);
+    if (!a->images.items || !a->answers.items) {
+        (void)snprintf(message, n_message, "%s: out of memory", cmd->name);
+        return false;
+    }
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i], *value = NULL;
+        const option *o;
+        if (!strcmp(arg, "--") || arg[0] != '-' || !arg[1]) {
+            const char *extra = strcmp(arg, "--") ? arg : i + 1 < argc ? argv[i + 1] : NULL;
+            if (!extra) break;
+            (void)snprintf(message, n_message, "%s: \"%s\": unexpected argument: options only (-m MODEL, -i IMAGE, -p PROMPT)", cmd->name, extra);
+            return false;
+        }
+        if (arg[1] == '-') {
+            size_t n_name = strcspn(arg + 2, "=");
+            if (arg[2 + n_name]) value = arg + 2 + n_name + 1;
+            o = option_find(cmd, arg + 2, n_name);
+            if (!o) return unknown_option(cmd, arg + 2, n_name, message, n_message);
+        } else {
+            if (arg[2]) value = arg + 2;
+            o = option_find_letter(cmd, arg[1]);
+            if (!o) {
+                (void)snprintf(message, n_message, "%s: %.2s: unknown option: \"paligemma %s --help\" lists them", cmd->name, arg, cmd->name);
+                return false;
+            }
+        }
+        if (o->kind == OPTION_FLAG) {
+            if (value) {
+                (void)snprintf(message, n_message, "%s: --%s: \"%s\": takes no value", cmd->name, o->name, value);
+                return false;
+            }
+        } else if (!value) {
+            if (i + 1 >= argc) {
+                (void)snprintf(message, n_message, "%s: --%s: %s expected", cmd->name, o->name, o->meta);
+                return false;
+            }
+            value = argv[++i];
+        }
+        if (!option_set(a, o, value, message, n_message)) return false;
+    }
+    return true;
+}

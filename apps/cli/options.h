@@ -1,0 +1,65 @@
+/* options.h: the one table of commands and options. Parsing, --help, the man pages and the shell completion all come
+ * from it. Long options take "=value" or the next argument, "--" ends the options, the last of a repeated option wins
+ * unless it is a list. */
+#ifndef PALI_CLI_OPTIONS_H
+#define PALI_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct text_list {
+    const char **items; /* [n], room for every argument of the command line */
+    size_t n;
+} text_list;
+
+typedef struct args {
+    const char *model, *tokenizer, *prompt, *dtype, *what, *output, *batch, *answers_file, *random, *early_stopping;
+    text_list images, answers;
+    uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens;
+    double temperature, top_p, min_p, length_penalty, repeat_penalty;
+    bool json, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap;
+} args;
+
+typedef struct cli cli;
+
+typedef struct command {
+    const char *name;
+    unsigned bit;        /* which options it has */
+    int (*run)(cli *c);
+    const char *summary; /* one line, no full stop */
+    const char *usage;
+    const char *detail;  /* paragraphs separated by "\n\n" */
+    const char *example; /* commands, one a line */
+} command;
+
+typedef enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_LIST, OPTION_CHOICE, OPTION_NATURAL, OPTION_REAL } option_kind;
+
+typedef struct option {
+    const char *name;
+    char letter; /* 0: none */
+    option_kind kind;
+    size_t offset; /* of the field of args */
+    const char *meta; /* what stands for the value in help; for OPTION_CHOICE the words, separated by '|' */
+    double low, high; /* inclusive, of OPTION_NATURAL and OPTION_REAL */
+    unsigned commands;
+    const char *help;
+} option;
+
+extern const command command_table[];
+extern const size_t command_count;
+extern const option option_table[];
+extern const size_t option_count;
+
+const command *command_find(const char *name);
+/* The nearest name within two edits or with that beginning, or NULL. */
+const char *command_nearest(const char *name);
+/* Commands and options of the contract that this version does not have yet. */
+bool command_is_planned(const char *name);
+
+void args_init(args *a);
+void args_free(args *a);
+/* argv[0] is the command's name. On failure writes a line without the program's name to message. */
+bool args_parse(args *a, const command *cmd, int argc, char **argv, char *message, size_t n_message);
+
+#endif
