@@ -21,7 +21,7 @@ static void make_header(char header[HEADER_BYTES], const uint64_t *dims, size_t 
     char shape[80] = "";
     size_t used = 0;
     for (size_t i = 0; i < n_dims && used < sizeof shape; i++) {
-        int n = snprintf(shape + used, sizeof shape - used, "%llu, ", (unsigned long long)dims[i]);
+        int n = snprintf(shape + used, sizeof shape - used, "%s%llu", i ? ", " : "", (unsigned long long)dims[i]);
         used += n > 0 ? (size_t)n : 0;
     }
     memset(header, ' ', HEADER_BYTES);
@@ -29,7 +29,7 @@ static void make_header(char header[HEADER_BYTES], const uint64_t *dims, size_t 
     header[8] = HEADER_BYTES - PREAMBLE_BYTES;
     header[9] = 0;
     char dict[HEADER_BYTES - PREAMBLE_BYTES];
-    int n = snprintf(dict, sizeof dict, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", FLOAT32_DESCR, shape);
+    int n = snprintf(dict, sizeof dict, "{'descr': '%s', 'fortran_order': False, 'shape': (%s%s), }", FLOAT32_DESCR, shape, n_dims == 1 ? "," : "");
     if (n > 0 && (size_t)n < sizeof dict) memcpy(header + PREAMBLE_BYTES, dict, (size_t)n);
     header[HEADER_BYTES - 1] = '\n';
 }

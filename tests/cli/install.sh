@@ -1,0 +1,44 @@
+# Installs into a temporary prefix and builds a C and a C++ program against it, by pkg-config and by find_package.
+. "$SOURCE/tests/cli/lib.sh"
+cmake --install "$BUILD" --prefix "$work/prefix" >out 2>err || say_failure "cmake --install"
+version=$(prefix/bin/paligemma --version 2>err) || say_failure "the installed program does not run"
+[ "$version" = "$("$PROGRAM" --version)" ] || say_failure "installed program: $version"
+[ -s prefix/share/man/man1/paligemma-run.1 ] || say_failure "no man page installed"
+cat >use.c <<'END'
+#include <paligemma.h>
+#include <stdio.h>
+int main(void) { return printf("%s\n", pali_version()) < 0; }
+END
+pc=$(find "$work/prefix" -name paligemma.pc)
+PKG_CONFIG_PATH=$(dirname "$pc")
+export PKG_CONFIG_PATH
+libdir=$(pkg-config --define-prefix --variable=libdir paligemma) || say_failure "pkg-config does not find it"
+# shellcheck disable=SC2046 # flags are words
+"$CC" -std=c11 -Wall -Wextra -Wpedantic -Werror use.c $(pkg-config --define-prefix --cflags --libs paligemma) -Wl,-rpath,"$libdir" -o use 2>err ||
+    say_failure "pkg-config: the program does not build"
+[ "paligemma $(./use)" = "$version" ] || say_failure "pkg-config: the program does not run"
+if command -v c++ >/dev/null 2>&1; then
+    cp use.c use.cc
+    # shellcheck disable=SC2046
+    c++ -Wall -Wextra -Werror use.cc $(pkg-config --define-prefix --cflags --libs paligemma) -Wl,-rpath,"$libdir" -o use_cc 2>err ||
+        say_failure "the header is not valid C++"
+fi
+mkdir find
+cp use.c find
+cat >find/CMakeLists.txt <<'END'
+cmake_minimum_required(VERSION 3.25)
+project(use C)
+find_package(paligemma 0.1 REQUIRED)
+add_executable(use use.c)
+target_link_libraries(use paligemma::paligemma)
+END
+(cmake -S find -B find/build -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_C_COMPILER="$CC" && cmake --build find/build) >out 2>err ||
+    say_failure "find_package: the program does not build"
+[ "paligemma $(find/build/use)" = "$version" ] || say_failure "find_package: the program does not run"
+
+# the library exports its interface and nothing else
+if command -v nm >/dev/null 2>&1; then
+    nm -D --defined-only "$libdir/libpaligemma.so" | awk '{print $3}' | grep -v '^pali_' >out
+    [ ! -s out ] || say_failure "exported beside pali_*"
+fi
+finish

@@ -1,0 +1,61 @@
+# Wrong usage: exit status 2, one line, a hint; help and man pages go to stdout.
+. "$SOURCE/tests/cli/lib.sh"
+
+expect_error 2
+expect_error 2 rnu
+stderr_says "did you mean run?"
+expect_error 2 zzzzzzzz
+expect_error 2 quantize
+stderr_says "not available in this version"
+expect_error 2 run --modle=x
+stderr_says "did you mean --model?"
+expect_error 2 run --max
+stderr_says "did you mean --max-tokens?"
+expect_error 2 run --decode
+expect_error 2 run -Z
+expect_error 2 run --draw out.png
+stderr_says "not available in this version"
+expect_error 2 run --dtype q8
+stderr_says "not available in this version"
+for bad in "-n 0" "-n x" "-n -1" "-n 1.5" "-n 99999999999999999999999" "--temp -1" "--temp nan" "--temp 1x" "--top-p 0" "--top-p 1.1" \
+    "-t 0" "--seed 18446744073709551616" "--num-beams 0" "--dtype f64" "--json=1" "stray" "-- stray" "-n"; do
+    # shellcheck disable=SC2086 # words
+    expect_error 2 run -m m -i i -p p $bad
+done
+expect_error 2 run -i "$PICTURE" -p "caption en"
+stderr_says "-m DIR expected"
+expect_error 2 run -m "$MODEL" -p x
+expect_error 2 run -m "$MODEL" -i "$PICTURE"
+expect_error 2 run -m "$MODEL" -i - -p -
+expect_error 2 run -m "$MODEL" -i "$PICTURE" -p x --num-beams 2 --temp 1
+expect_error 2 run -m "$MODEL" -i "$PICTURE" -p x --num-return 2
+expect_error 2 run -m "$MODEL" --batch x -p y
+expect_error 2 score -m "$MODEL" -i "$PICTURE" -p x
+expect_error 2 embed -m "$MODEL" -i "$PICTURE"
+expect_error 2 embed -m "$MODEL" -i "$PICTURE" -o x.npy --what everything
+expect_error 2 tokenize -p x
+expect_error 2 bench
+expect_error 2 inspect
+
+expect 0 --help
+stdout_says "usage: paligemma COMMAND"
+for planned in finetune serve --lora --draw; do
+    ! grep -q -- "$planned" out || say_failure "help lists $planned, which this version does not have"
+done
+expect 0 --version
+for command in run score embed tokenize inspect bench; do
+    expect 0 "$command" --help
+    stdout_says "usage: paligemma $command"
+    mv out help
+    expect 0 --help "$command"
+    cmp -s out help || say_failure "--help $command and $command --help differ"
+    expect 0 --man "$command"
+    # every option of the help is in the man page
+    grep -o -- '--[a-z][a-z-]*' help | sort -u | while read -r option; do
+        sed 's/\\//g' out | grep -qF -- "$option" || echo "$option"
+    done >lost
+    [ ! -s lost ] || say_failure "man page of $command lacks $(cat lost)"
+done
+expect 0 --completion
+if command -v bash >/dev/null 2>&1; then bash -n out || say_failure "completion is not valid bash"; fi
+finish
