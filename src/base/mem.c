@@ -39,14 +39,15 @@ void mem_free(void *block) {
     free(block);
 }
 
-/* Over-allocates by one huge page, so that the block can start on a boundary, and gives the rest back. */
+/* Over-allocates by one huge page, so that the block can start on a boundary, and gives the rest back. Without
+ * MAP_NORESERVE a size the machine can never have fails here, not as a kill on first touch. */
 void *mem_huge_alloc(size_t n_bytes) {
     size_t n, padded;
     if (g_fail_after && --g_fail_after == 0) return NULL;
     if (!mem_add(&n, n_bytes, HUGE_PAGE - 1)) return NULL;
     n &= ~(HUGE_PAGE - 1);
     if (!mem_add(&padded, n, HUGE_PAGE)) return NULL;
-    char *map = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *map = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) return NULL;
     size_t before = (HUGE_PAGE - (uintptr_t)map % HUGE_PAGE) % HUGE_PAGE;
     if (before) munmap(map, before);

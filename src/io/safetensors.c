@@ -64,9 +64,10 @@ static pali_status header_read(safetensors *out, const uint8_t *bytes, size_t n_
     uint64_t n_header = 0;
     if (n_bytes < 8) return status_fail(PALI_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file", file, n_bytes);
     for (int i = 7; i >= 0; i--) n_header = n_header << 8 | bytes[i];
-    if (n_header > SAFETENSORS_MAX_HEADER || n_header > n_bytes - 8)
-        return status_fail(PALI_ERR_FORMAT, "%s: header: %llu bytes do not fit in the file or the limit of %u (not a safetensors file?)", file,
-                           (unsigned long long)n_header, SAFETENSORS_MAX_HEADER);
+    if (n_header > n_bytes - 8)
+        return status_fail(PALI_ERR_FORMAT, "%s: header: %llu bytes, but the file has %zu (not a safetensors file?)", file, (unsigned long long)n_header, n_bytes);
+    if (n_header > SAFETENSORS_MAX_HEADER)
+        return status_fail(PALI_ERR_LIMIT, "%s: header: %llu bytes, more than the limit of %u", file, (unsigned long long)n_header, SAFETENSORS_MAX_HEADER);
     json_t *header;
     STATUS_TRY(json_parse(&header, (const char *)bytes + 8, (size_t)n_header, file));
     out->header = header;

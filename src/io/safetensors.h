@@ -8,7 +8,7 @@
 
 #include "base/file.h"
 
-#define SAFETENSORS_MAX_HEADER 33554432u /* real ones stay below 1 MiB; parsing costs ~10 times the size in memory */
+#define SAFETENSORS_MAX_HEADER 33554432u /* the format allows 100 MB; real ones stay below 1 MiB, and parsing costs ~10 times the size in memory */
 #define SAFETENSORS_MAX_DIMS 8u
 
 /* Element types of the format; only some can be weights. */

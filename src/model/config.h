@@ -10,6 +10,9 @@
 #include "base/status.h"
 
 #define CONFIG_MAX_LAYERS 256u
+#define CONFIG_MAX_IMAGE 4096u /* pixels a side */
+#define CONFIG_MAX_HEAD_DIM 4096u
+#define CONFIG_MAX_VOCAB (1u << 24)
 
 typedef struct vit_config {
     size_t image_size; /* R, pixels */
@@ -44,21 +47,23 @@ typedef struct config {
     vit_config vit;
     gemma_config text;
     int32_t image_token, bos_token, eos_token, pad_token;
-    bool tied;    /* the head is the embedding table, whatever else the file holds */
+    bool tied;    /* the head is the embedding table; false once the files turn out to hold another one */
     int resample; /* filter of the picture's resize, PIL's code: 3 bicubic unless preprocessor_config.json differs */
 } config;
 
 /* Reads `path` (config.json). Errors name the file and the field. */
 pali_status config_load(config *out, const char *path);
 pali_status config_parse(config *out, const char *json, size_t n_bytes, const char *name);
-/* Reads what matters of preprocessor_config.json into *c; a missing file changes nothing. Anything but the standard
- * normalisation is refused: we would silently see other pixels than the reference. */
-pali_status config_load_preprocessor(config *c, const char *path);
+/* Reads what matters of the image processor's config into *c: processor_config.json (nested) or preprocessor_config.json
+ * in `dir`; a missing file changes nothing. Anything but the standard normalisation, or another picture size than the
+ * model's, is refused: we would silently see other pixels than the reference. */
+pali_status config_load_preprocessor(config *c, const char *dir);
+pali_status config_parse_preprocessor(config *c, const char *json, size_t n_bytes, const char *name);
 /* The real shapes: "3b-224" ... "pg2-28b-896". */
 pali_status config_named(config *out, const char *shape);
-/* Parameters, tied head counted once (spec 1.2). */
+/* Parameters; a tied head is counted once (spec 1.2). */
 uint64_t config_n_parameters(const config *c);
-/* "PaliGemma 2 3B 448" for known shapes, "PaliGemma 1 (custom)" otherwise. */
+/* "PaliGemma 2 3B 448" for known shapes, "PaliGemma 1 (custom) 224" otherwise. */
 void config_name(const config *c, char *out, size_t n);
 
 #endif

@@ -15,18 +15,23 @@ static pali_status config_correct(config *c, const weights *w) {
     const weights_entry *q = weights_find(w, "language_model.layers.0.self_attn.q_proj.weight");
     const weights_entry *k = weights_find(w, "language_model.layers.0.self_attn.k_proj.weight");
     gemma_config *t = &c->text;
-    if (embed && embed->tensor->n_dims == 2 && embed->tensor->dims[0] > 0) t->vocab_size = embed->tensor->dims[0];
+    if (embed && embed->tensor->n_dims == 2 && embed->tensor->dims[0] > 0) {
+        t->vocab_size = embed->tensor->dims[0];
+        if (t->vocab_size > CONFIG_MAX_VOCAB)
+            return status_fail(PALI_ERR_LIMIT, "%s: %s: %zu rows, more than the limit of %u", embed->file, embed->tensor->name, t->vocab_size, CONFIG_MAX_VOCAB);
+    }
     if (position && position->tensor->n_dims == 2 && position->tensor->dims[0] != c->vit.n_patches) {
         size_t n = position->tensor->dims[0], grid = 1;
-        while (grid * grid < n && grid < 4096) grid++;
+        while (grid * grid < n && grid < CONFIG_MAX_IMAGE / c->vit.patch_size) grid++;
         if (grid * grid != n)
-            return status_fail(PALI_ERR_FORMAT, "%s: %s: %zu rows are not a square grid of patches", position->file, position->tensor->name, n);
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: %zu rows are not a square grid of patches of a picture of at most %u pixels a side", position->file,
+                               position->tensor->name, n, CONFIG_MAX_IMAGE);
         c->vit.n_patches = n;
         c->vit.image_size = grid * c->vit.patch_size;
     }
     if (q && q->tensor->n_dims == 2) {
         size_t rows = q->tensor->dims[0];
-        if (rows % t->n_heads == 0 && rows / t->n_heads % 2 == 0 && rows > 0) {
+        if (rows % t->n_heads == 0 && rows / t->n_heads % 2 == 0 && rows > 0 && rows / t->n_heads <= CONFIG_MAX_HEAD_DIM) {
             bool scale_follows = t->generation == 1; /* Gemma 2 states its scale apart from the head dim */
             t->head_dim = rows / t->n_heads;
             if (scale_follows) t->attn_scale = 1.0f / sqrtf((float)t->head_dim);
@@ -76,21 +81,43 @@ static pali_status tensors_list(model *m, const spec *s) {
     return PALI_OK;
 }
 
+/* Older writers saved tables that are computed, not learned: nobody misses them (spec 3.2). */
+static bool is_ignorable(const char *name) {
+    static const char *const k_ends[] = {".rotary_emb.inv_freq", ".position_ids"};
+    for (size_t i = 0; i < sizeof k_ends / sizeof k_ends[0]; i++) {
+        size_t n = strlen(name), m = strlen(k_ends[i]);
+        if (n >= m && strcmp(name + n - m, k_ends[i]) == 0) return true;
+    }
+    return false;
+}
+
+static pali_status extras_list(model *m) {
+    const weights *w = m->weights;
+    m->extras = mem_calloc(w->n_entries, sizeof *m->extras);
+    if (!m->extras) return status_no_memory(w->n_entries * sizeof *m->extras);
+    for (size_t i = 0; i < w->n_entries; i++)
+        if (!w->entries[i].used && !is_ignorable(w->entries[i].name)) m->extras[m->n_extras++] = w->entries[i].tensor->name;
+    return PALI_OK;
+}
+
 /* Everything after the config and the files are known. */
 static pali_status model_fill(model *m, const model_options *o, spec *s, exec *e, const char *dir, uint64_t seed) {
     options_apply(&m->cfg, o);
     config_name(&m->cfg, m->name, sizeof m->name);
     STATUS_TRY(layers_get(m));
     STATUS_TRY(spec_build(s, &m->vit, &m->text));
-    if (m->cfg.tied) s->n--; /* the head, last in the table: the reference ignores it too */
     if (dir) {
+        /* A head of its own is used, as the reference does whatever the config says about tying; a copy of the table is not. */
+        m->cfg.tied = !weights_find(m->weights, "lm_head.weight") || weights_same(m->weights, "lm_head.weight", "language_model.embed_tokens.weight");
+        if (m->cfg.tied) s->n--; /* the head is last in the table */
         STATUS_TRY(weights_bind(m->weights, s, o->dtype, dir, e, o->progress, o->user));
         STATUS_TRY(weights_prefault(m->weights, s, e, o->progress, o->user));
     } else {
         pali_dtype dtype = o->dtype == PALI_DTYPE_AUTO ? PALI_DTYPE_BF16 : o->dtype;
         STATUS_TRY(weights_random(&m->weights, s, dtype, seed, e, o->progress, o->user));
     }
-    return tensors_list(m, s);
+    STATUS_TRY(tensors_list(m, s));
+    return extras_list(m);
 }
 
 static pali_status model_make(model **out, model *m, const model_options *o, const char *dir, uint64_t seed) {
@@ -112,16 +139,18 @@ static pali_status model_make(model **out, model *m, const model_options *o, con
 
 /* config.json and the files, into *m. */
 static pali_status dir_open(model *m, const char *path) {
-    char *config_path = file_join(path, "config.json"), *preprocessor = file_join(path, "preprocessor_config.json");
-    pali_status s = config_path && preprocessor ? PALI_OK : status_no_memory(strlen(path));
+    char *config_path = file_join(path, "config.json"), *adapter = file_join(path, "adapter_config.json");
+    pali_status s = config_path && adapter ? PALI_OK : status_no_memory(strlen(path));
     m->dir = file_join(path, "");
     if (s == PALI_OK && !m->dir) s = status_no_memory(strlen(path));
+    if (s == PALI_OK && file_exists(adapter) && !file_exists(config_path))
+        s = status_fail(PALI_ERR_UNSUPPORTED, "%s: adapters are not supported yet: expected a whole model with config.json", adapter);
     if (s == PALI_OK) s = config_load(&m->cfg, config_path);
-    if (s == PALI_OK) s = config_load_preprocessor(&m->cfg, preprocessor);
     if (s == PALI_OK) s = weights_open(&m->weights, path);
     if (s == PALI_OK) s = config_correct(&m->cfg, m->weights);
+    if (s == PALI_OK) s = config_load_preprocessor(&m->cfg, path);
     mem_free(config_path);
-    mem_free(preprocessor);
+    mem_free(adapter);
     return s;
 }
 
@@ -155,6 +184,7 @@ void model_free(model *m) {
     if (!m) return;
     for (size_t i = 0; i < m->n_tensors; i++) mem_free(m->tensors[i].name);
     mem_free(m->tensors);
+    mem_free(m->extras);
     mem_free(m->vit.layers);
     mem_free(m->text.layers);
     mem_free(m->dir);

@@ -25,6 +25,8 @@ typedef struct model {
     uint64_t weight_bytes;
     model_tensor *tensors;
     size_t n_tensors;
+    const char **extras; /* [n_extras] names in the files that no part of the model asked for; weights own them */
+    size_t n_extras;
     struct weights *weights; /* what owns the memory: model/weights.h */
 } model;
 

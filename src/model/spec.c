@@ -124,10 +124,10 @@ static bool skip(const char **name, const char *prefix) {
 }
 
 bool spec_canonical_name(char *out, size_t n, const char *file_name) {
-    static const char *const k_outer[] = {"base_model.model.", "paligemma_with_expert.", "paligemma."};
+    static const char *const k_outer[] = {"base_model.model.", "paligemma_with_expert.", "paligemma.", "model."};
     const char *name = file_name, *head = "";
-    for (size_t i = 0; i < sizeof k_outer / sizeof k_outer[0]; i++) (void)skip(&name, k_outer[i]);
-    (void)skip(&name, "model.");
+    for (size_t i = 0; i < sizeof k_outer / sizeof k_outer[0];) /* wrappers nest in any order */
+        i = skip(&name, k_outer[i]) ? 0 : i + 1;
     if (skip(&name, "vision_tower.")) {
         head = "vision_tower.";
         (void)skip(&name, "vision_model.");

@@ -8,7 +8,7 @@
 
 #include "base/halffloat.h"
 #include "base/mem.h"
-#include "io/json.h"
+#include "io/shards.h"
 
 #define CHUNK_ELEMENTS ((size_t)1 << 20) /* of a matrix per task when converting or filling */
 #define CHUNK_BYTES ((size_t)4 << 20)    /* of a file per task when prefaulting */
@@ -36,42 +36,26 @@ static pali_status file_add(weights *w, const char *dir, const char *name) {
     return PALI_OK;
 }
 
-/* A shard is a plain name in the same directory; anything else could reach outside it. */
-static bool name_is_plain(const char *name) {
-    return *name && !strchr(name, '/') && !strchr(name, '\\') && strcmp(name, "..") != 0 && strcmp(name, ".") != 0;
-}
-
-static pali_status shards_add(weights *w, const char *dir, const json_t *map, const char *index_path) {
-    const char *tensor;
-    json_t *value;
-    if (!json_is_object(map)) return status_fail(PALI_ERR_FORMAT, "%s: weight_map: expected an object", index_path);
-    json_object_foreach((json_t *)(uintptr_t)map, tensor, value) {
-        const char *shard = json_string_value(value);
-        size_t i = 0;
-        if (!shard || !name_is_plain(shard))
-            return status_fail(PALI_ERR_FORMAT, "%s: weight_map: %s: '%s' is not the name of a file in the same directory", index_path, tensor, shard ? shard : "(not a string)");
-        while (i < w->n_files && strcmp(strrchr(w->paths[i], '/') + 1, shard) != 0) i++;
-        if (i < w->n_files) continue;
-        if (w->n_files == WEIGHTS_MAX_FILES) return status_fail(PALI_ERR_LIMIT, "%s: weight_map: more than %u files", index_path, WEIGHTS_MAX_FILES);
-        STATUS_TRY(file_add(w, dir, shard));
-    }
-    return PALI_OK;
+static pali_status shards_add(weights *w, const char *dir, const char *index_path) {
+    shards list;
+    STATUS_TRY(shards_load(&list, index_path));
+    pali_status s = PALI_OK;
+    for (size_t i = 0; i < list.n && s == PALI_OK; i++) s = file_add(w, dir, list.names[i]);
+    shards_free(&list);
+    return s;
 }
 
 static pali_status files_open(weights *w, const char *dir) {
     char *index = file_join(dir, "model.safetensors.index.json"), *single = file_join(dir, "model.safetensors");
     pali_status s = PALI_OK;
-    w->files = mem_calloc(WEIGHTS_MAX_FILES, sizeof *w->files);
-    w->paths = mem_calloc(WEIGHTS_MAX_FILES, sizeof *w->paths);
+    w->files = mem_calloc(SHARDS_MAX_FILES, sizeof *w->files);
+    w->paths = mem_calloc(SHARDS_MAX_FILES, sizeof *w->paths);
     if (!index || !single || !w->files || !w->paths) {
-        s = status_no_memory(WEIGHTS_MAX_FILES * sizeof *w->files);
+        s = status_no_memory(SHARDS_MAX_FILES * sizeof *w->files);
     } else if (file_exists(single)) {
         s = file_add(w, dir, "model.safetensors");
     } else if (file_exists(index)) {
-        json_t *root;
-        s = json_read(&root, index);
-        if (s == PALI_OK) s = shards_add(w, dir, json_object_get(root, "weight_map"), index);
-        json_decref(root);
+        s = shards_add(w, dir, index);
     } else {
         s = status_fail(PALI_ERR_IO, "%s: found neither model.safetensors nor model.safetensors.index.json", dir);
     }
@@ -143,6 +127,14 @@ const weights_entry *weights_find(const weights *w, const char *canonical_name) 
     return w->n_entries ? bsearch(&key, w->entries, w->n_entries, sizeof key, by_name) : NULL;
 }
 
+bool weights_same(const weights *w, const char *a, const char *b) {
+    const weights_entry *x = weights_find(w, a), *y = weights_find(w, b);
+    if (!x || !y) return false;
+    const st_tensor *s = x->tensor, *t = y->tensor;
+    return s->dtype == t->dtype && s->n_dims == t->n_dims && memcmp(s->dims, t->dims, s->n_dims * sizeof *s->dims) == 0 &&
+           memcmp(s->data, t->data, s->n_bytes) == 0;
+}
+
 /* ---- Long work in steps, with progress ---- */
 
 typedef struct chunk_job {
@@ -209,6 +201,13 @@ static void store(void *to, pali_dtype dtype, const float *x, size_t n, const ke
     }
 }
 
+/* Lets go of the mapped pages that lie wholly in the range: while converting, source and copy must not both stay resident.
+ * They are the file's, so nothing is lost. */
+static void pages_drop(const void *begin, size_t n) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)begin + page - 1) & ~(page - 1), to = ((uintptr_t)begin + n) & ~(page - 1);
+    if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 #define RUN 1024u /* elements in f32 between reading and writing */
 
 static void piece_task(void *context, size_t task, size_t worker) {
@@ -231,6 +230,7 @@ static void piece_task(void *context, size_t task, size_t worker) {
         }
         store((char *)p->to + at * dtype_bytes(p->to_dtype), p->to_dtype, run, n, k);
     }
+    if (p->from) pages_drop(p->from, p->n * dtype_bytes(p->from_dtype));
 }
 
 static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_progress_fn progress, void *user) {
@@ -255,8 +255,14 @@ static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) 
     for (size_t i = 0; i < n_dims && at + 24 < n; i++) at += (size_t)snprintf(out + at, n - at, i ? ", %zu" : "%zu", dims[i]);
 }
 
+static bool is_weight_dtype(st_dtype dtype) {
+    return dtype == ST_F32 || dtype == ST_BF16 || dtype == ST_F16;
+}
+
 static pali_status entry_check(const weights_entry *entry, const spec_tensor *t) {
     const st_tensor *st = entry->tensor;
+    if (!is_weight_dtype(st->dtype)) /* before the shape: packed weights of quantized checkpoints have another one too */
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported yet: expected F32, BF16 or F16", entry->file, st->name, safetensors_dtype_name(st->dtype));
     bool same = st->n_dims == t->n_dims;
     for (size_t i = 0; same && i < t->n_dims; i++) same = st->dims[i] == t->dims[i];
     if (!same) {
@@ -265,8 +271,6 @@ static pali_status entry_check(const weights_entry *entry, const spec_tensor *t)
         shape_print(wants, sizeof wants, t->dims, t->n_dims);
         return status_fail(PALI_ERR_FORMAT, "%s: %s: shape [%s], expected [%s]", entry->file, st->name, has, wants);
     }
-    if (st->dtype != ST_F32 && st->dtype != ST_BF16 && st->dtype != ST_F16)
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s: expected F32, BF16 or F16", entry->file, st->name, safetensors_dtype_name(st->dtype));
     return PALI_OK;
 }
 
@@ -311,8 +315,13 @@ pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
         const weights_entry *entry = weights_find(w, t->name);
-        if (!entry && !t->optional) return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing", dir, t->name);
-        if (entry) STATUS_TRY(entry_check(entry, t));
+        if (entry) {
+            STATUS_TRY(entry_check(entry, t));
+        } else if (!t->optional) {
+            char wants[128];
+            shape_print(wants, sizeof wants, t->dims, t->n_dims);
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", dir, t->name, wants);
+        }
     }
     STATUS_TRY(memory_get(w, s, dtype, converts_if_other));
     float *vector = w->vectors;
@@ -344,10 +353,7 @@ pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char
         mem_free(list.pieces);
         return status;
     }
-    STATUS_TRY(pieces_run(&list, "converting weights", e, progress, user));
-    if (w->block) /* what was converted is not needed again; pages still used come back from the page cache */
-        for (size_t f = 0; f < w->n_files; f++) (void)madvise((void *)(uintptr_t)w->files[f].map.data, w->files[f].map.n_bytes, MADV_DONTNEED);
-    return PALI_OK;
+    return pieces_run(&list, "converting weights", e, progress, user);
 }
 
 pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint64_t seed, exec *e, pali_progress_fn progress, void *user) {

@@ -7,8 +7,6 @@
 #include "model/spec.h"
 #include "tensor/exec.h"
 
-#define WEIGHTS_MAX_FILES 1024u
-
 typedef struct weights_entry {
     char *name;             /* canonical */
     const char *file;       /* path, owned by weights */
@@ -31,6 +29,8 @@ typedef struct weights {
 pali_status weights_open(weights **out, const char *dir);
 void weights_free(weights *w);
 const weights_entry *weights_find(const weights *w, const char *canonical_name);
+/* Both are there with the same dtype, shape and bytes. */
+bool weights_same(const weights *w, const char *a, const char *b);
 
 /* Points every matrix of the spec at its data and copies every vector; checks presence, dtype and shape. Matrices of
  * another dtype than asked for are converted into w->block (AUTO: none are). */
