@@ -25,6 +25,12 @@ static bool bf16_dot_is_fast(void) {
     return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx;
 }
 
+/* Clang 14's list lacks f16c (leaf 1, ecx). */
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 /* libgcc's list lacks avx512bf16 in older compilers, so its bit (leaf 7.1, eax 5) is read here. */
 static bool has_avx512_bf16(void) {
     unsigned a, b, c, d;
@@ -35,7 +41,7 @@ static bool has_avx512_bf16(void) {
 cpu_level cpu_level_detect(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return CPU_REF;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) return CPU_REF;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
         !__builtin_cpu_supports("avx512dq"))
         return CPU_AVX2;
