@@ -19,9 +19,11 @@ module:libjpeg                                    libjpeg-dev
 module:libwebp                                    libwebp-dev
 module:cmocka                                     libcmocka-dev
 '
-# Tests use these where they are there: the NEON kernels run under qemu, JSON output is read back with jq.
+# Tests use these where they are there: the NEON kernels run under qemu, JSON output is read back with jq, the header and
+# the examples compile as C++ too.
 wanted='
 command:jq                                        jq
+command:g++                                       g++
 '
 if [ "$(uname -m)" = x86_64 ]; then
     wanted="$wanted

@@ -17,11 +17,12 @@ libdir=$(pkg-config --define-prefix --variable=libdir paligemma) || say_failure 
 "$CC" -std=c11 -Wall -Wextra -Wpedantic -Werror use.c $(pkg-config --define-prefix --cflags --libs paligemma) -Wl,-rpath,"$libdir" -o use 2>err ||
     say_failure "pkg-config: the program does not build"
 [ "paligemma $(./use)" = "$version" ] || say_failure "pkg-config: the program does not run"
-if command -v c++ >/dev/null 2>&1; then
-    cp use.c use.cc
+if command -v "$CXX" >/dev/null 2>&1; then
     # shellcheck disable=SC2046
-    c++ -Wall -Wextra -Werror use.cc $(pkg-config --define-prefix --cflags --libs paligemma) -Wl,-rpath,"$libdir" -o use_cc 2>err ||
+    "$CXX" -xc++ -Wall -Wextra -Werror use.c $(pkg-config --define-prefix --cflags --libs paligemma) -o use_cc 2>err ||
         say_failure "the header is not valid C++"
+else
+    echo "left out: the header in C++: no C++ compiler"
 fi
 mkdir find
 cp use.c find

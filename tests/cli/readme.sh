@@ -24,13 +24,31 @@ done <commands
 echo "$n commands run"
 [ "$n" -ge 5 ] || say_failure "too few commands were found"
 
-# its C program compiles and runs
-sed -n '/^```c$/,/^```$/p' "$SOURCE/README.md" | sed '/^```/d' >caption.c
-[ -s caption.c ] || say_failure "no C program in README.md"
-if [ -e "$BUILD/libpaligemma.so" ]; then
+# Its C program is examples/caption.c without the comment above it; the examples compile and run, as C and as C++.
+sed -n '/^```c$/,/^```$/p' "$SOURCE/README.md" | sed '/^```/d' >in_readme.c
+sed '1,/\*\/$/d' "$SOURCE/examples/caption.c" | cmp -s - in_readme.c || say_failure "README.md: its C program is not examples/caption.c"
+build_example() { # COMPILER SOURCE FLAG...
+    compiler=$1 source=$2
+    shift 2
     # shellcheck disable=SC2086 # flags are words
-    $CC $SANITIZE -std=c11 -Wall -Wextra -Werror -I"$SOURCE/include" caption.c -o caption -L"$BUILD" -lpaligemma -Wl,-rpath,"$BUILD" 2>err ||
-        say_failure "README.md: the C program does not compile"
-    ./caption paligemma-3b-mix-224 cat.jpg "caption en" >out 2>err || say_failure "README.md: the C program fails"
+    "$compiler" "$@" $SANITIZE -Wall -Wextra -Werror -I"$SOURCE/include" "$source" -o example -L"$BUILD" -lpaligemma -lm \
+        -Wl,-rpath,"$BUILD" >out 2>err || say_failure "$compiler $*: $source does not compile"
+}
+run_examples() { # COMPILER FLAG...
+    compiler=$1
+    shift
+    build_example "$compiler" "$SOURCE/examples/caption.c" "$@"
+    ./example paligemma-3b-mix-224 cat.jpg "caption en" >out 2>err || say_failure "$compiler: caption fails"
+    build_example "$compiler" "$SOURCE/examples/similar.c" "$@"
+    ./example paligemma-3b-mix-224 cat.jpg cat.jpg >out 2>err
+    stdout_says 1.0000
+    ! ./example nowhere cat.jpg cat.jpg >out 2>err || say_failure "similar takes a model that is not there"
+}
+last="examples"
+run_examples "$CC" -std=c11
+if command -v "$CXX" >/dev/null 2>&1; then
+    run_examples "$CXX" -xc++ -std=c++11
+else
+    echo "left out: the examples as C++: no C++ compiler"
 fi
 finish
