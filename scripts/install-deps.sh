@@ -65,14 +65,17 @@ if ! command -v apt-get >/dev/null 2>&1; then
     exit
 fi
 
+if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
+    echo "install-deps: neither root nor sudo: please install $missing_needed$missing_wanted" >&2
+    [ -z "$missing_needed" ]
+    exit
+fi
+
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         env DEBIAN_FRONTEND=noninteractive "$@"
-    elif command -v sudo >/dev/null 2>&1; then
-        sudo env DEBIAN_FRONTEND=noninteractive "$@"
     else
-        echo "install-deps: neither root nor sudo: please install $missing_needed$missing_wanted" >&2
-        return 1
+        sudo env DEBIAN_FRONTEND=noninteractive "$@"
     fi
 }
 
