@@ -9,13 +9,13 @@ cat <<END
 This demonstration uses a tiny model with RANDOM weights ($model): the answer below shows that
 everything runs, from the picture's bytes to the text, but its words are noise.
 
-\$ $program run -m $model -i $picture -p "caption en" -n 16
+\$ $program run -m $model -i $picture -p "detect house" -n 16
 END
-"$program" run -m "$model" -i "$picture" -p "caption en" -n 16
+"$program" run -m "$model" -i "$picture" -p "detect house" -n 16
 cat <<END
 
 For real answers download a checkpoint, for instance google/paligemma-3b-mix-224 from huggingface.co (its licence has to
 be accepted there), and give its directory:
 
-\$ $program run -m paligemma-3b-mix-224 -i $picture -p "caption en"
+\$ $program run -m paligemma-3b-mix-224 -i $picture -p "detect house"
 END

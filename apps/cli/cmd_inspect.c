@@ -70,8 +70,15 @@ static int inspect_tensors(cli *c, const pali_model *model, inspection *x) {
     return CLI_OK;
 }
 
-static double gib(uint64_t n_bytes) {
-    return (double)n_bytes / (1024.0 * 1024.0 * 1024.0);
+/* "5.61 GiB" or, below one, "734.2 MiB" */
+static const char *size_text(char text[32], uint64_t n_bytes) {
+    double mib = (double)n_bytes / (1024.0 * 1024.0);
+    if (mib < 1024) {
+        (void)snprintf(text, 32, "%.1f MiB", mib);
+    } else {
+        (void)snprintf(text, 32, "%.2f GiB", mib / 1024);
+    }
+    return text;
 }
 
 static void print_plain(cli *c, const pali_model *model, const inspection *x) {
@@ -89,8 +96,11 @@ static void print_plain(cli *c, const pali_model *model, const inspection *x) {
             m->text_layers, m->text_width, m->text_heads, m->text_kv_heads, m->text_head_dim, m->text_mlp_width);
     fprintf(out, "vocabulary  %d, %s tokenizer\n", m->vocab_size, m->has_tokenizer ? "with" : "without");
     if (m->sliding_window) fprintf(out, "window      %d tokens in the sliding layers\n", m->sliding_window);
-    fprintf(out, "memory      about %.2f GiB to run as stored;", gib(x->run_bytes_stored));
-    for (size_t k = 0; k < N_DTYPES; k++) fprintf(out, " %s %.2f%s", dtypes[k].name, gib(x->run_bytes[k]), k + 1 < N_DTYPES ? "," : " GiB\n");
+    char size[32];
+    fprintf(out, "memory      about %s to run as stored;", size_text(size, x->run_bytes_stored));
+    for (size_t k = 0; k < N_DTYPES; k++) {
+        fprintf(out, " as %s %s%s", dtypes[k].name, size_text(size, x->run_bytes[k]), k + 1 < N_DTYPES ? "," : "\n");
+    }
     for (size_t i = 0; c->args.tensors && i < pali_model_tensor_count(model); i++) {
         pali_tensor_info t = {.struct_size = sizeof t};
         if (pali_model_get_tensor(model, i, &t) != PALI_OK) continue;

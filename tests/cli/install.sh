@@ -12,14 +12,14 @@ END
 pc=$(find "$work/prefix" -name paligemma.pc)
 PKG_CONFIG_PATH=$(dirname "$pc")
 export PKG_CONFIG_PATH
-libdir=$(pkg-config --define-prefix --variable=libdir paligemma) || say_failure "pkg-config does not find it"
+libdir=$(pkg-config --variable=libdir paligemma) || say_failure "pkg-config does not find it"
 # shellcheck disable=SC2046 # flags are words
-"$CC" -std=c11 -Wall -Wextra -Wpedantic -Werror use.c $(pkg-config --define-prefix --cflags --libs paligemma) -Wl,-rpath,"$libdir" -o use 2>err ||
+"$CC" -std=c11 -Wall -Wextra -Wpedantic -Werror use.c $(pkg-config --cflags --libs paligemma) -Wl,-rpath,"$libdir" -o use 2>err ||
     say_failure "pkg-config: the program does not build"
 [ "paligemma $(./use)" = "$version" ] || say_failure "pkg-config: the program does not run"
 if command -v "$CXX" >/dev/null 2>&1; then
     # shellcheck disable=SC2046
-    "$CXX" -xc++ -Wall -Wextra -Werror use.c $(pkg-config --define-prefix --cflags --libs paligemma) -o use_cc 2>err ||
+    "$CXX" -xc++ -Wall -Wextra -Werror use.c $(pkg-config --cflags --libs paligemma) -o use_cc 2>err ||
         say_failure "the header is not valid C++"
 else
     echo "left out: the header in C++: no C++ compiler"
