@@ -86,7 +86,9 @@ static void refuses_malformed_headers(void **state) {
         {"[]", "expected an object"},
         {"{\"t\":", "f: line"},
         {"{} x", "f: line"},
-        {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", "duplicate"},
+        {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_"
+         "offsets\":[1,2]}}",
+         "duplicate"},
         {"{\"t\":7}", "t: dtype"},
         {T("7", "[1]", "[0,1]"), "t: dtype"},
         {T("\"F31\"", "[1]", "[0,4]"), "t: unknown dtype 'F31'"},
@@ -95,8 +97,9 @@ static void refuses_malformed_headers(void **state) {
         {T("\"U8\"", "[-1]", "[0,1]"), "t: shape"},
         {T("\"U8\"", "[1.0]", "[0,1]"), "t: shape"},
         {T("\"U8\"", "[9223372036854775807,9223372036854775807]", "[0,1]"), "t: shape: size overflows"},
-        {T("\"F32\"", "[4611686018427387904]", "[0,4]"), "t: shape: size overflows"}, /* 2^62 elements: the bytes overflow */
-        {T("\"U8\"", "[18446744073709551617]", "[0,1]"), "f: line"},                  /* would be 1 modulo 2^64 */
+        {T("\"F32\"", "[4611686018427387904]", "[0,4]"),
+         "t: shape: size overflows"},                                /* 2^62 elements: the bytes overflow */
+        {T("\"U8\"", "[18446744073709551617]", "[0,1]"), "f: line"}, /* would be 1 modulo 2^64 */
         {T("\"U8\"", "[4]", "[0]"), "t: data_offsets"},
         {T("\"U8\"", "[4]", "[0,4,8]"), "t: data_offsets"},
         {T("\"U8\"", "[4]", "{}"), "t: data_offsets"},
@@ -107,16 +110,23 @@ static void refuses_malformed_headers(void **state) {
         {T("\"U8\"", "[1]", "[9223372036854775806,9223372036854775807]"), "t: ends at byte"},
         {T("\"U8\"", "[4]", "[0,5]"), "t: 5 bytes of data, but dtype and shape need 4"},
         {T("\"F32\"", "[2]", "[0,4]"), "t: 4 bytes of data, but dtype and shape need 8"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[3,7]}}", "a and b overlap"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", "overlap"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[2,4]}}", "a and b overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_"
+         "offsets\":[3,7]}}",
+         "a and b overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_"
+         "offsets\":[0,4]}}",
+         "overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_"
+         "offsets\":[2,4]}}",
+         "a and b overlap"},
     };
     for (size_t i = 0; i < sizeof k_bad / sizeof k_bad[0]; i++) {
         size_t n;
         uint8_t *bytes = file_make(&n, k_bad[i].header, 16);
         safetensors st;
         assert_int_equal(safetensors_parse(&st, bytes, n, "f"), PALI_ERR_FORMAT);
-        if (!strstr(status_message(), k_bad[i].message)) fail_msg("%s: '%s' lacks '%s'", k_bad[i].header, status_message(), k_bad[i].message);
+        if (!strstr(status_message(), k_bad[i].message))
+            fail_msg("%s: '%s' lacks '%s'", k_bad[i].header, status_message(), k_bad[i].message);
         assert_null(st.tensors);
         free(bytes);
     }
@@ -175,7 +185,8 @@ static void survives_lack_of_memory(void **state) {
 
 static void lists_shards_once(void **state) {
     (void)state;
-    static const char json[] = "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"two.safetensors\",\"c\":\"one.safetensors\"}}";
+    static const char json[] = "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"two."
+                               "safetensors\",\"c\":\"one.safetensors\"}}";
     shards s;
     assert_int_equal(shards_parse(&s, json, sizeof json - 1, "index"), PALI_OK);
     assert_int_equal(s.n, 2);
@@ -212,7 +223,8 @@ static void refuses_malformed_indexes(void **state) {
     for (size_t i = 0; i < sizeof k_bad / sizeof k_bad[0]; i++) {
         shards s;
         assert_int_equal(shards_parse(&s, k_bad[i].json, strlen(k_bad[i].json), "index"), PALI_ERR_FORMAT);
-        if (!strstr(status_message(), k_bad[i].message)) fail_msg("%s: '%s' lacks '%s'", k_bad[i].json, status_message(), k_bad[i].message);
+        if (!strstr(status_message(), k_bad[i].message))
+            fail_msg("%s: '%s' lacks '%s'", k_bad[i].json, status_message(), k_bad[i].message);
     }
 }
 
@@ -223,7 +235,8 @@ static pali_status index_of(size_t n, bool own_shards) {
     shards s;
     assert_non_null(json);
     at = (size_t)snprintf(json, cap, "{\"weight_map\":{");
-    for (size_t i = 0; i < n; i++) at += (size_t)snprintf(json + at, cap - at, "%s\"t%zu\":\"s%zu\"", i ? "," : "", i, own_shards ? i : 0);
+    for (size_t i = 0; i < n; i++)
+        at += (size_t)snprintf(json + at, cap - at, "%s\"t%zu\":\"s%zu\"", i ? "," : "", i, own_shards ? i : 0);
     at += (size_t)snprintf(json + at, cap - at, "}}");
     pali_status status = shards_parse(&s, json, at, "index");
     if (status == PALI_OK) assert_int_equal(s.n, own_shards ? n : 1);
@@ -242,9 +255,11 @@ static void bounds_files_and_tensors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_a_valid_file),        cmocka_unit_test(refuses_every_truncation),  cmocka_unit_test(refuses_malformed_headers),
-        cmocka_unit_test(refuses_nesting_without_end), cmocka_unit_test(refuses_huge_headers),    cmocka_unit_test(survives_lack_of_memory),
-        cmocka_unit_test(lists_shards_once),         cmocka_unit_test(refuses_malformed_indexes), cmocka_unit_test(bounds_files_and_tensors),
+        cmocka_unit_test(reads_a_valid_file),        cmocka_unit_test(refuses_every_truncation),
+        cmocka_unit_test(refuses_malformed_headers), cmocka_unit_test(refuses_nesting_without_end),
+        cmocka_unit_test(refuses_huge_headers),      cmocka_unit_test(survives_lack_of_memory),
+        cmocka_unit_test(lists_shards_once),         cmocka_unit_test(refuses_malformed_indexes),
+        cmocka_unit_test(bounds_files_and_tensors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ typedef struct tensor {
     char name[SPEC_NAME_MAX]; /* canonical, or as in the file if `raw` */
     const char *dtype;        /* of the file */
     size_t n_dims, dims[4], n;
-    float *values;            /* what a reader must see: rounded to the dtype */
+    float *values; /* what a reader must see: rounded to the dtype */
     int shard;
     bool raw;
 } tensor;
@@ -44,11 +44,14 @@ typedef struct checkpoint {
 typedef void (*layout_fn)(char *out, size_t n, const char *canonical);
 
 static void tiny_config(checkpoint *c, int generation) {
-    (void)snprintf(c->config, sizeof c->config,
-                   "{\"model_type\":\"paligemma\",\"image_token_index\":39,\"vision_config\":{\"hidden_size\":12,\"intermediate_size\":20,\"num_attention_heads\":2,"
-                   "\"num_hidden_layers\":2,\"patch_size\":2,\"image_size\":8},\"text_config\":{\"model_type\":\"%s\",\"hidden_size\":10,\"intermediate_size\":14,"
-                   "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":6,\"num_hidden_layers\":2,\"vocab_size\":40}}",
-                   generation == 1 ? "gemma" : "gemma2");
+    (void)snprintf(
+        c->config, sizeof c->config,
+        "{\"model_type\":\"paligemma\",\"image_token_index\":39,\"vision_config\":{\"hidden_size\":12,\"intermediate_"
+        "size\":20,\"num_attention_heads\":2,"
+        "\"num_hidden_layers\":2,\"patch_size\":2,\"image_size\":8},\"text_config\":{\"model_type\":\"%s\",\"hidden_size\":"
+        "10,\"intermediate_size\":14,"
+        "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":6,\"num_hidden_layers\":2,\"vocab_size\":40}}",
+        generation == 1 ? "gemma" : "gemma2");
 }
 
 static tensor *find(checkpoint *c, const char *name) {
@@ -68,7 +71,9 @@ static tensor *add(checkpoint *c, const char *name, const char *dtype, size_t n_
     assert_non_null(t->values);
     for (size_t i = 0; i < t->n; i++) {
         float x = rng_normal(&c->r);
-        t->values[i] = *dtype == 'B' ? half_from_bf16(half_to_bf16(x)) : strcmp(dtype, "F16") == 0 ? half_from_f16(half_to_f16(x)) : x;
+        t->values[i] = *dtype == 'B'               ? half_from_bf16(half_to_bf16(x))
+                       : strcmp(dtype, "F16") == 0 ? half_from_f16(half_to_f16(x))
+                                                   : x;
     }
     return t;
 }
@@ -101,7 +106,9 @@ static void checkpoint_new(checkpoint *c, int generation, const char *dtype) {
     assert_true(v.layers && g.layers);
     assert_int_equal(spec_build(&s, &v, &g), PALI_OK);
     for (size_t i = 0; i < s.n; i++)
-        if (!s.tensors[i].optional) add(c, s.tensors[i].name, strcmp(dtype, "mixed") ? dtype : k_turns[i % 3], s.tensors[i].n_dims, s.tensors[i].dims);
+        if (!s.tensors[i].optional)
+            add(c, s.tensors[i].name, strcmp(dtype, "mixed") ? dtype : k_turns[i % 3], s.tensors[i].n_dims,
+                s.tensors[i].dims);
     spec_free(&s);
     free(v.layers);
     free(g.layers);
@@ -117,8 +124,10 @@ static void write_file(const checkpoint *c, const char *name, const void *data, 
     assert_int_equal(file_write_atomic(path, data, n), PALI_OK);
 }
 
-static const char *const k_files[] = {"config.json", "model.safetensors", "model.safetensors.index.json", "first part.safetensors", "zweiter.bin",
-                                      "adapter_config.json", "preprocessor_config.json", "weights.npz", "weights.gguf"};
+static const char *const k_files[] = {
+    "config.json", "model.safetensors",   "model.safetensors.index.json", "first part.safetensors",
+    "zweiter.bin", "adapter_config.json", "preprocessor_config.json",     "weights.npz",
+    "weights.gguf"};
 
 static void remove_files(const checkpoint *c) {
     char path[128];
@@ -169,7 +178,8 @@ static void shard_write(const checkpoint *c, const char *file, int shard, layout
         size_t n_bytes = t->n * element_bytes(t);
         name_in_file(name, sizeof name, t, layout);
         at += (size_t)snprintf(header + at, MAX_FILE - 8 - at, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", name, t->dtype);
-        for (size_t d = 0; d < t->n_dims; d++) at += (size_t)snprintf(header + at, MAX_FILE - 8 - at, "%s%zu", d ? "," : "", t->dims[d]);
+        for (size_t d = 0; d < t->n_dims; d++)
+            at += (size_t)snprintf(header + at, MAX_FILE - 8 - at, "%s%zu", d ? "," : "", t->dims[d]);
         at += (size_t)snprintf(header + at, MAX_FILE - 8 - at, "],\"data_offsets\":[%zu,%zu]}", data, data + n_bytes);
         data += n_bytes;
     }
@@ -193,7 +203,8 @@ static void index_write(const checkpoint *c, layout_fn layout) {
     size_t at = (size_t)snprintf(json, MAX_FILE, "{\"metadata\":{\"total_size\":1},\"weight_map\":{");
     for (size_t i = 0; i < c->n; i++) {
         name_in_file(name, sizeof name, &c->tensors[i], layout);
-        at += (size_t)snprintf(json + at, MAX_FILE - at, "%s\"%s\":\"%s\"", i ? "," : "", name, c->tensors[i].shard ? "zweiter.bin" : "first part.safetensors");
+        at += (size_t)snprintf(json + at, MAX_FILE - at, "%s\"%s\":\"%s\"", i ? "," : "", name,
+                               c->tensors[i].shard ? "zweiter.bin" : "first part.safetensors");
     }
     at += (size_t)snprintf(json + at, MAX_FILE - at, "}}");
     write_file(c, "model.safetensors.index.json", json, at);
@@ -210,7 +221,8 @@ static void config_write(const checkpoint *c) {
 
 /* ---- Key layouts of spec 3.2 and 3.3, and wrappers seen in the wild ---- */
 
-static void prefixed(char *out, size_t n, const char *canonical, const char *outer, const char *vision, const char *text, const char *head) {
+static void prefixed(char *out, size_t n, const char *canonical, const char *outer, const char *vision, const char *text,
+                     const char *head) {
     const char *prefix = outer, *inner = "", *rest = canonical;
     if (strncmp(canonical, "vision_tower.", 13) == 0) {
         inner = vision;
@@ -240,10 +252,12 @@ static void layout_c(char *out, size_t n, const char *name) {
     prefixed(out, n, name, "", "vision_tower.", "language_model.model.", "lm_head.weight");
 }
 static void layout_robot_a(char *out, size_t n, const char *name) {
-    prefixed(out, n, name, "paligemma_with_expert.paligemma.", "vision_tower.vision_model.", "language_model.model.", "language_model.lm_head.weight");
+    prefixed(out, n, name, "paligemma_with_expert.paligemma.", "vision_tower.vision_model.", "language_model.model.",
+             "language_model.lm_head.weight");
 }
 static void layout_robot_b(char *out, size_t n, const char *name) {
-    prefixed(out, n, name, "model.paligemma_with_expert.paligemma.", "model.vision_tower.vision_model.", "model.language_model.", "lm_head.weight");
+    prefixed(out, n, name, "model.paligemma_with_expert.paligemma.", "model.vision_tower.vision_model.",
+             "model.language_model.", "lm_head.weight");
 }
 static void layout_peft(char *out, size_t n, const char *name) {
     prefixed(out, n, name, "base_model.model.", "model.vision_tower.", "model.language_model.", "lm_head.weight");
@@ -276,7 +290,9 @@ static float element(const void *data, pali_dtype dtype, size_t i) {
 }
 
 static float rounded(float x, pali_dtype dtype) {
-    return dtype == PALI_DTYPE_BF16 ? half_from_bf16(half_to_bf16(x)) : dtype == PALI_DTYPE_F16 ? half_from_f16(half_to_f16(x)) : x;
+    return dtype == PALI_DTYPE_BF16  ? half_from_bf16(half_to_bf16(x))
+           : dtype == PALI_DTYPE_F16 ? half_from_f16(half_to_f16(x))
+                                     : x;
 }
 
 static pali_dtype stored_dtype(const tensor *t) {
@@ -307,7 +323,9 @@ static void assert_weights(model *m, checkpoint *c, pali_dtype dtype) {
             assert_int_equal(is_mapped(m, data), has == stored_dtype(want)); /* zero copy unless converted */
         }
         for (size_t j = 0; j < want->n; j++)
-            if (element(data, has, j) != rounded(want->values[j], has)) fail_msg("%s[%zu]: %g, expected %g", t->name, j, (double)element(data, has, j), (double)rounded(want->values[j], has));
+            if (element(data, has, j) != rounded(want->values[j], has))
+                fail_msg("%s[%zu]: %g, expected %g", t->name, j, (double)element(data, has, j),
+                         (double)rounded(want->values[j], has));
     }
     spec_free(&s);
 }
@@ -555,7 +573,8 @@ static void break_config(checkpoint *c) {
     write_text(c, "config.json", "{\"vision_config\":");
 }
 static void break_quantized(checkpoint *c) {
-    static const char json[] = "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"},\"vision_config\":{},\"text_config\":{}}";
+    static const char json[] =
+        "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"},\"vision_config\":{},\"text_config\":{}}";
     write_text(c, "config.json", json);
 }
 static void break_adapter(checkpoint *c) {
@@ -577,23 +596,31 @@ static void names_what_is_wrong(void **state) {
         pali_status status;
         const char *file, *message;
     } k_cases[] = {
-        {break_missing, PALI_ERR_FORMAT, "", ": language_model.layers.1.mlp.up_proj.weight: tensor missing: expected one of shape [14, 10]"},
-        {break_missing_norm, PALI_ERR_FORMAT, "", ": language_model.norm.weight: tensor missing: expected one of shape [10]"},
-        {break_shape, PALI_ERR_FORMAT, "/model.safetensors", ": language_model.model.layers.0.mlp.down_proj.weight: shape [10, 15], expected [10, 14]"},
-        {break_transposed, PALI_ERR_FORMAT, "/model.safetensors", ": model.multi_modal_projector.linear.weight: shape [12, 10], expected [10, 12]"},
+        {break_missing, PALI_ERR_FORMAT, "",
+         ": language_model.layers.1.mlp.up_proj.weight: tensor missing: expected one of shape [14, 10]"},
+        {break_missing_norm, PALI_ERR_FORMAT, "",
+         ": language_model.norm.weight: tensor missing: expected one of shape [10]"},
+        {break_shape, PALI_ERR_FORMAT, "/model.safetensors",
+         ": language_model.model.layers.0.mlp.down_proj.weight: shape [10, 15], expected [10, 14]"},
+        {break_transposed, PALI_ERR_FORMAT, "/model.safetensors",
+         ": model.multi_modal_projector.linear.weight: shape [12, 10], expected [10, 12]"},
         {break_rank, PALI_ERR_FORMAT, "/model.safetensors", "post_layernorm.bias: shape [12, 1], expected [12]"},
         {break_grid, PALI_ERR_FORMAT, "/model.safetensors", "position_embedding.weight: 17 rows are not a square grid"},
-        {break_kv_rows, PALI_ERR_FORMAT, "/model.safetensors", "layers.0.self_attn.k_proj.weight: shape [7, 10], expected [12, 10]"},
-        {break_dtype, PALI_ERR_UNSUPPORTED, "/model.safetensors", "layers.0.self_attn.q_proj.weight: dtype U8 is not supported yet"},
+        {break_kv_rows, PALI_ERR_FORMAT, "/model.safetensors",
+         "layers.0.self_attn.k_proj.weight: shape [7, 10], expected [12, 10]"},
+        {break_dtype, PALI_ERR_UNSUPPORTED, "/model.safetensors",
+         "layers.0.self_attn.q_proj.weight: dtype U8 is not supported yet"},
         {break_duplicate, PALI_ERR_FORMAT, "/", "language_model.norm.weight: the same tensor is also in"},
         {break_truncated, PALI_ERR_FORMAT, "/model.safetensors", "(truncated?)"},
         {break_header, PALI_ERR_FORMAT, "/model.safetensors", ": header: 9223372036854775807 bytes, but the file has 10"},
         {break_empty, PALI_ERR_FORMAT, "/model.safetensors", ": 0 bytes are too few"},
-        {break_outside, PALI_ERR_FORMAT, "/model.safetensors.index.json", "language_model.model.norm.weight: '../../etc/passwd' is not the name of a file in the same directory"},
+        {break_outside, PALI_ERR_FORMAT, "/model.safetensors.index.json",
+         "language_model.model.norm.weight: '../../etc/passwd' is not the name of a file in the same directory"},
         {break_absent_shard, PALI_ERR_IO, "/zweiter.bin", "cannot open"},
         {break_no_weights, PALI_ERR_IO, "", ": found neither model.safetensors nor"},
         {break_config, PALI_ERR_FORMAT, "/config.json", ": line 1"},
-        {break_quantized, PALI_ERR_UNSUPPORTED, "/config.json", ": quantization_config: quantized checkpoints are not supported yet"},
+        {break_quantized, PALI_ERR_UNSUPPORTED, "/config.json",
+         ": quantization_config: quantized checkpoints are not supported yet"},
         {break_adapter, PALI_ERR_UNSUPPORTED, "/adapter_config.json", ": adapters are not supported yet"},
         {break_no_config, PALI_ERR_IO, "/config.json", "cannot open"},
         {break_picture_size, PALI_ERR_FORMAT, "/preprocessor_config.json", ": size: 448 x 448, but the model takes 8 x 8"},
@@ -608,8 +635,10 @@ static void names_what_is_wrong(void **state) {
         pali_status status = load(&m, &c, PALI_DTYPE_AUTO);
         path_in(where, sizeof where, &c, k_cases[i].file + (k_cases[i].file[0] == '/'));
         if (!k_cases[i].file[0]) where[strlen(where) - 1] = 0;
-        if (status != k_cases[i].status || strncmp(status_message(), where, strlen(where)) != 0 || !strstr(status_message(), k_cases[i].message))
-            fail_msg("case %zu: status %d, '%s' lacks '%s' or '%s'", i, status, status_message(), where, k_cases[i].message);
+        if (status != k_cases[i].status || strncmp(status_message(), where, strlen(where)) != 0 ||
+            !strstr(status_message(), k_cases[i].message))
+            fail_msg("case %zu: status %d, '%s' lacks '%s' or '%s'", i, status, status_message(), where,
+                     k_cases[i].message);
         assert_null(m);
         checkpoint_free(&c);
     }
@@ -724,7 +753,8 @@ static void makes_random_weights(void **state) {
     gemma g[N];
     spec s[N];
     weights *w[N];
-    for (size_t i = 0; i < N; i++) w[i] = random_tiny(&v[i], &g[i], &s[i], k_runs[i].seed, k_runs[i].dtype, k_runs[i].n_threads);
+    for (size_t i = 0; i < N; i++)
+        w[i] = random_tiny(&v[i], &g[i], &s[i], k_runs[i].seed, k_runs[i].dtype, k_runs[i].n_threads);
     size_t n = g[0].embed.rows * g[0].embed.cols;
     assert_memory_equal(g[0].embed.data, g[1].embed.data, n * 2); /* threads change nothing */
     assert_memory_not_equal(g[0].embed.data, g[2].embed.data, n * 2);
@@ -762,10 +792,18 @@ static void lists_the_real_models(void **state) {
         size_t n;
     } k_models[] = {{"3b-224", 603}, {"pg2-3b-448", 727}, {"pg2-10b-896", 903}, {"pg2-28b-224", 947}};
     static const char *const k_names[] = {
-        "vision_tower.embeddings.patch_embedding.weight", "vision_tower.embeddings.position_embedding.weight", "vision_tower.encoder.layers.26.self_attn.out_proj.bias",
-        "vision_tower.encoder.layers.0.layer_norm1.weight", "vision_tower.encoder.layers.13.mlp.fc2.weight", "vision_tower.post_layernorm.bias",
-        "multi_modal_projector.linear.bias", "language_model.embed_tokens.weight", "language_model.layers.17.self_attn.o_proj.weight",
-        "language_model.layers.3.mlp.gate_proj.weight", "language_model.layers.17.post_attention_layernorm.weight", "language_model.norm.weight",
+        "vision_tower.embeddings.patch_embedding.weight",
+        "vision_tower.embeddings.position_embedding.weight",
+        "vision_tower.encoder.layers.26.self_attn.out_proj.bias",
+        "vision_tower.encoder.layers.0.layer_norm1.weight",
+        "vision_tower.encoder.layers.13.mlp.fc2.weight",
+        "vision_tower.post_layernorm.bias",
+        "multi_modal_projector.linear.bias",
+        "language_model.embed_tokens.weight",
+        "language_model.layers.17.self_attn.o_proj.weight",
+        "language_model.layers.3.mlp.gate_proj.weight",
+        "language_model.layers.17.post_attention_layernorm.weight",
+        "language_model.norm.weight",
     };
     for (size_t i = 0; i < 4; i++) {
         config cfg;
@@ -797,16 +835,25 @@ static void lists_the_real_models(void **state) {
     assert_false(spec_canonical_name(name, 8, "language_model.model.norm.weight"));
     assert_true(spec_canonical_name(name, sizeof name, "language_model.lm_head.weight"));
     assert_string_equal(name, "lm_head.weight");
-    assert_true(spec_canonical_name(name, sizeof name, "paligemma_with_expert.gemma_expert.model.layers.0.mlp.up_proj.weight"));
+    assert_true(
+        spec_canonical_name(name, sizeof name, "paligemma_with_expert.gemma_expert.model.layers.0.mlp.up_proj.weight"));
     assert_string_equal(name, "gemma_expert.model.layers.0.mlp.up_proj.weight"); /* another model's, not ours */
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_every_layout),       cmocka_unit_test(reads_and_converts_every_dtype), cmocka_unit_test(reads_shards),
-        cmocka_unit_test(uses_a_head_of_its_own),   cmocka_unit_test(believes_tensors_over_config),   cmocka_unit_test(applies_options_and_preprocessor),
-        cmocka_unit_test(lists_extras),             cmocka_unit_test(names_what_is_wrong),            cmocka_unit_test(refuses_what_is_no_directory),
-        cmocka_unit_test(reports_progress_and_stops), cmocka_unit_test(survives_lack_of_memory),      cmocka_unit_test(makes_random_weights),
+        cmocka_unit_test(reads_every_layout),
+        cmocka_unit_test(reads_and_converts_every_dtype),
+        cmocka_unit_test(reads_shards),
+        cmocka_unit_test(uses_a_head_of_its_own),
+        cmocka_unit_test(believes_tensors_over_config),
+        cmocka_unit_test(applies_options_and_preprocessor),
+        cmocka_unit_test(lists_extras),
+        cmocka_unit_test(names_what_is_wrong),
+        cmocka_unit_test(refuses_what_is_no_directory),
+        cmocka_unit_test(reports_progress_and_stops),
+        cmocka_unit_test(survives_lack_of_memory),
+        cmocka_unit_test(makes_random_weights),
         cmocka_unit_test(lists_the_real_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,8 @@ pali_status json_get_size(const json_t *object, const char *key, size_t *out, si
     if (!json_is_integer(value)) return wrong(name, key, "a whole number");
     json_int_t number = json_integer_value(value);
     if (number < 0 || (uint64_t)number < min || (uint64_t)number > max)
-        return status_fail(PALI_ERR_FORMAT, "%s: %s: %" JSON_INTEGER_FORMAT " is not between %zu and %zu", name, key, number, min, max);
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: %" JSON_INTEGER_FORMAT " is not between %zu and %zu", name, key,
+                           number, min, max);
     *out = (size_t)number;
     return PALI_OK;
 }
@@ -49,7 +50,8 @@ pali_status json_get_float(const json_t *object, const char *key, float *out, do
     if (!value) return PALI_OK;
     if (!json_is_number(value)) return wrong(name, key, "a number");
     double number = json_number_value(value);
-    if (!(number >= min && number <= max)) return status_fail(PALI_ERR_FORMAT, "%s: %s: %g is not between %g and %g", name, key, number, min, max);
+    if (!(number >= min && number <= max))
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: %g is not between %g and %g", name, key, number, min, max);
     *out = (float)number;
     return PALI_OK;
 }

@@ -21,16 +21,19 @@ static pali_status map_read(shards *s, const json_t *map, const char *file) {
     const char *tensor;
     json_t *value;
     if (!json_is_object(map)) return status_fail(PALI_ERR_FORMAT, "%s: weight_map: expected an object", file);
-    if (json_object_size(map) > SHARDS_MAX_TENSORS) return status_fail(PALI_ERR_LIMIT, "%s: weight_map: more than %u tensors", file, SHARDS_MAX_TENSORS);
+    if (json_object_size(map) > SHARDS_MAX_TENSORS)
+        return status_fail(PALI_ERR_LIMIT, "%s: weight_map: more than %u tensors", file, SHARDS_MAX_TENSORS);
     s->names = mem_calloc(SHARDS_MAX_FILES, sizeof *s->names);
     if (!s->names) return status_no_memory(SHARDS_MAX_FILES * sizeof *s->names);
     json_object_foreach((json_t *)(uintptr_t)map, tensor, value) {
         const char *name = json_string_value(value);
         if (!name) return status_fail(PALI_ERR_FORMAT, "%s: weight_map: %s: expected a file name", file, tensor);
         if (!name_is_plain(name))
-            return status_fail(PALI_ERR_FORMAT, "%s: weight_map: %s: '%s' is not the name of a file in the same directory", file, tensor, name);
+            return status_fail(PALI_ERR_FORMAT, "%s: weight_map: %s: '%s' is not the name of a file in the same directory",
+                               file, tensor, name);
         if (names_have(s, name)) continue;
-        if (s->n == SHARDS_MAX_FILES) return status_fail(PALI_ERR_LIMIT, "%s: weight_map: more than %u files", file, SHARDS_MAX_FILES);
+        if (s->n == SHARDS_MAX_FILES)
+            return status_fail(PALI_ERR_LIMIT, "%s: weight_map: more than %u files", file, SHARDS_MAX_FILES);
         size_t n = strlen(name) + 1;
         char *copy = mem_alloc(n, 1);
         if (!copy) return status_no_memory(n);

@@ -30,8 +30,8 @@ static const struct {
 };
 #define N_SHAPES (sizeof k_shapes / sizeof k_shapes[0])
 
-static const vit_config k_vit = {.image_size = 224, .patch_size = 14, .n_patches = 256, .width = 1152, .n_layers = 27, .n_heads = 16,
-                                 .mlp_width = 4304, .norm_eps = 1e-6f};
+static const vit_config k_vit = {.image_size = 224, .patch_size = 14, .n_patches = 256, .width = 1152, .n_layers = 27,
+                                 .n_heads = 16, .mlp_width = 4304, .norm_eps = 1e-6f};
 
 /* What both generations share, and what Gemma 2 adds. */
 static void text_defaults(gemma_config *t) {
@@ -69,7 +69,8 @@ pali_status config_named(config *out, const char *shape) {
             return PALI_OK;
         }
     }
-    return status_fail(PALI_ERR_ARGUMENT, "shape '%s': expected 3b, pg2-3b, pg2-10b or pg2-28b followed by -224, -448 or -896", shape);
+    return status_fail(PALI_ERR_ARGUMENT,
+                       "shape '%s': expected 3b, pg2-3b, pg2-10b or pg2-28b followed by -224, -448 or -896", shape);
 }
 
 /* The tanh approximation of GELU has several names; `legacy` also takes "gelu" for it, as the reference does for Gemma 1. */
@@ -84,7 +85,8 @@ static pali_status activation_check(const json_t *object, const char *key, bool 
 
 static pali_status vit_read(vit_config *v, const json_t *vision, const char *name) {
     /* What the reference's SiglipVisionConfig takes for an absent field, not the released shape. */
-    *v = (vit_config){.image_size = 224, .patch_size = 16, .width = 768, .n_layers = 12, .n_heads = 12, .mlp_width = 3072, .norm_eps = 1e-6f};
+    *v = (vit_config){.image_size = 224, .patch_size = 16, .width = 768, .n_layers = 12, .n_heads = 12, .mlp_width = 3072,
+                      .norm_eps = 1e-6f};
     size_t n_channels = 3;
     STATUS_TRY(json_get_size(vision, "image_size", &v->image_size, 1, CONFIG_MAX_IMAGE, name));
     STATUS_TRY(json_get_size(vision, "patch_size", &v->patch_size, 1, CONFIG_MAX_IMAGE, name));
@@ -95,8 +97,12 @@ static pali_status vit_read(vit_config *v, const json_t *vision, const char *nam
     STATUS_TRY(json_get_float(vision, "layer_norm_eps", &v->norm_eps, 0, 1, name));
     STATUS_TRY(json_get_size(vision, "num_channels", &n_channels, 3, 3, name));
     STATUS_TRY(activation_check(vision, "hidden_act", false, name));
-    if (v->image_size < v->patch_size) return status_fail(PALI_ERR_FORMAT, "%s: image_size: %zu is less than patch_size %zu", name, v->image_size, v->patch_size);
-    if (v->width % v->n_heads != 0) return status_fail(PALI_ERR_FORMAT, "%s: hidden_size: %zu is not a multiple of num_attention_heads %zu", name, v->width, v->n_heads);
+    if (v->image_size < v->patch_size)
+        return status_fail(PALI_ERR_FORMAT, "%s: image_size: %zu is less than patch_size %zu", name, v->image_size,
+                           v->patch_size);
+    if (v->width % v->n_heads != 0)
+        return status_fail(PALI_ERR_FORMAT, "%s: hidden_size: %zu is not a multiple of num_attention_heads %zu", name,
+                           v->width, v->n_heads);
     v->n_patches = v->image_size / v->patch_size * (v->image_size / v->patch_size);
     return PALI_OK;
 }
@@ -111,7 +117,8 @@ static pali_status layer_types_read(gemma_config *t, const json_t *text, const c
         const char *type = json_string_value(json_array_get(types, i));
         bool slides = type && strcmp(type, "sliding_attention") == 0;
         if (!slides && (!type || strcmp(type, "full_attention") != 0))
-            return status_fail(PALI_ERR_FORMAT, "%s: layer_types: %zu: expected sliding_attention or full_attention", name, i);
+            return status_fail(PALI_ERR_FORMAT, "%s: layer_types: %zu: expected sliding_attention or full_attention", name,
+                               i);
         t->layer_slides[i] = slides;
     }
     return PALI_OK;
@@ -125,7 +132,8 @@ static pali_status text_read(gemma_config *t, const json_t *text, const char *na
     if (strcmp(type, "gemma") != 0 && strcmp(type, "gemma2") != 0)
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: model_type: '%s' is neither gemma nor gemma2", name, type);
     if (strcmp(type, "gemma") == 0) {
-        *t = (gemma_config){.generation = 1, .width = 3072, .mlp_width = 24576, .n_layers = 28, .n_heads = 16, .n_kv_heads = 16, .head_dim = 256};
+        *t = (gemma_config){.generation = 1, .width = 3072, .mlp_width = 24576, .n_layers = 28, .n_heads = 16,
+                            .n_kv_heads = 16, .head_dim = 256};
     } else {
         *t = k_shapes[1].text;
         query_scalar = 256;
@@ -145,10 +153,12 @@ static pali_status text_read(gemma_config *t, const json_t *text, const char *na
     if (rope) {
         const char *kind = "default";
         STATUS_TRY(json_get_string(rope, "rope_type", &kind, name));
-        if (strcmp(kind, "default") != 0) return status_fail(PALI_ERR_UNSUPPORTED, "%s: rope_parameters.rope_type: '%s' is not supported", name, kind);
+        if (strcmp(kind, "default") != 0)
+            return status_fail(PALI_ERR_UNSUPPORTED, "%s: rope_parameters.rope_type: '%s' is not supported", name, kind);
         STATUS_TRY(json_get_float(rope, "rope_theta", &t->rope_theta, 1, 1e12, name));
     }
-    if (json_is_object(json_object_get(text, "rope_scaling"))) return status_fail(PALI_ERR_UNSUPPORTED, "%s: rope_scaling: not supported", name);
+    if (json_is_object(json_object_get(text, "rope_scaling")))
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: rope_scaling: not supported", name);
     if (t->generation == 1) {
         STATUS_TRY(activation_check(text, "hidden_act", true, name));
     } else {
@@ -165,11 +175,13 @@ static pali_status text_read(gemma_config *t, const json_t *text, const char *na
     }
     t->attn_scale = 1.0f / sqrtf(query_scalar > 0 ? query_scalar : (float)t->head_dim);
     if (t->n_heads % t->n_kv_heads != 0)
-        return status_fail(PALI_ERR_FORMAT, "%s: num_attention_heads: %zu is not a multiple of num_key_value_heads %zu", name, t->n_heads, t->n_kv_heads);
+        return status_fail(PALI_ERR_FORMAT, "%s: num_attention_heads: %zu is not a multiple of num_key_value_heads %zu",
+                           name, t->n_heads, t->n_kv_heads);
     if (t->head_dim % 2 != 0) return status_fail(PALI_ERR_FORMAT, "%s: head_dim: %zu is odd", name, t->head_dim);
     bool bias = false;
     STATUS_TRY(json_get_bool(text, "attention_bias", &bias, name));
-    if (bias) return status_fail(PALI_ERR_UNSUPPORTED, "%s: attention_bias: biases in the text model are not supported", name);
+    if (bias)
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: attention_bias: biases in the text model are not supported", name);
     return PALI_OK;
 }
 
@@ -178,7 +190,8 @@ static pali_status token_read(const json_t *root, const char *key, int32_t *out,
     const json_t *value = json_object_get(root, key);
     if (json_is_array(value) && json_array_size(value) == 1 && json_is_integer(json_array_get(value, 0))) {
         json_int_t only = json_integer_value(json_array_get(value, 0));
-        if (only < 0 || only > INT32_MAX) return status_fail(PALI_ERR_FORMAT, "%s: %s: %" JSON_INTEGER_FORMAT " is not an id", name, key, only);
+        if (only < 0 || only > INT32_MAX)
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: %" JSON_INTEGER_FORMAT " is not an id", name, key, only);
         *out = (int32_t)only;
         return PALI_OK;
     }
@@ -193,12 +206,15 @@ static pali_status config_read(config *c, const json_t *root, const char *name) 
     char where[512];
     if (!json_is_object(root)) return status_fail(PALI_ERR_FORMAT, "%s: expected an object", name);
     STATUS_TRY(json_get_string(root, "model_type", &type, name));
-    if (strcmp(type, "paligemma") != 0) return status_fail(PALI_ERR_UNSUPPORTED, "%s: model_type: '%s' is not paligemma", name, type);
+    if (strcmp(type, "paligemma") != 0)
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: model_type: '%s' is not paligemma", name, type);
     if (json_is_object(json_object_get(root, "quantization_config")))
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: quantization_config: quantized checkpoints are not supported yet", name);
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: quantization_config: quantized checkpoints are not supported yet",
+                           name);
     STATUS_TRY(json_get_object(root, "vision_config", &vision, name));
     STATUS_TRY(json_get_object(root, "text_config", &text, name));
-    if (!vision || !text) return status_fail(PALI_ERR_FORMAT, "%s: %s: missing", name, vision ? "text_config" : "vision_config");
+    if (!vision || !text)
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: missing", name, vision ? "text_config" : "vision_config");
     special_tokens(c);
     (void)snprintf(where, sizeof where, "%s: vision_config", name);
     STATUS_TRY(vit_read(&c->vit, vision, where));
@@ -254,7 +270,8 @@ static pali_status size_check(const json_t *object, size_t image_size, const cha
         STATUS_TRY(json_get_size(size, "width", &width, 1, CONFIG_MAX_IMAGE, where));
     }
     if (height != image_size || width != image_size)
-        return status_fail(PALI_ERR_FORMAT, "%s: %zu x %zu, but the model takes %zu x %zu", where, height, width, image_size, image_size);
+        return status_fail(PALI_ERR_FORMAT, "%s: %zu x %zu, but the model takes %zu x %zu", where, height, width,
+                           image_size, image_size);
     return PALI_OK;
 }
 
@@ -271,7 +288,8 @@ static pali_status preprocessor_read(config *c, const json_t *root, const char *
     STATUS_TRY(half_check(root, "image_mean", name));
     STATUS_TRY(half_check(root, "image_std", name));
     STATUS_TRY(json_get_float(root, "rescale_factor", &scale, 0, 1, name));
-    if (fabsf(scale - 1.0f / 255) > 1e-6f) return status_fail(PALI_ERR_UNSUPPORTED, "%s: rescale_factor: only 1/255 is supported", name);
+    if (fabsf(scale - 1.0f / 255) > 1e-6f)
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: rescale_factor: only 1/255 is supported", name);
     STATUS_TRY(size_check(root, c->vit.image_size, name));
     STATUS_TRY(json_get_size(root, "resample", &resample, 0, 5, name));
     c->resample = (int)resample;
@@ -311,16 +329,19 @@ uint64_t config_n_parameters(const config *c) {
     const vit_config *v = &c->vit;
     const gemma_config *t = &c->text;
     uint64_t w = v->width, f = v->mlp_width, d = t->width, patch = 3 * v->patch_size * v->patch_size;
-    uint64_t vision = patch * w + w + v->n_patches * w + v->n_layers * (4 * (w * w + w) + 4 * w + w * f + f + f * w + w) + 2 * w;
+    uint64_t vision = patch * w + w + v->n_patches * w + v->n_layers * (4 * (w * w + w) + 4 * w + w * f + f + f * w + w) +
+                      2 * w;
     uint64_t q = t->n_heads * t->head_dim, kv = t->n_kv_heads * t->head_dim, norms = t->generation == 1 ? 2 : 4;
-    return vision + w * d + d + (c->tied ? 1u : 2u) * t->vocab_size * d + t->n_layers * (2 * d * q + 2 * d * kv + 3 * d * t->mlp_width + norms * d) + d;
+    return vision + w * d + d + (c->tied ? 1u : 2u) * t->vocab_size * d +
+           t->n_layers * (2 * d * q + 2 * d * kv + 3 * d * t->mlp_width + norms * d) + d;
 }
 
 void config_name(const config *c, char *out, size_t n) {
     const gemma_config *t = &c->text;
     for (size_t i = 0; i < N_SHAPES; i++) {
         const gemma_config *known = &k_shapes[i].text;
-        if (t->generation == known->generation && t->width == known->width && t->n_layers == known->n_layers && t->mlp_width == known->mlp_width) {
+        if (t->generation == known->generation && t->width == known->width && t->n_layers == known->n_layers &&
+            t->mlp_width == known->mlp_width) {
             (void)snprintf(out, n, "%s %zu", k_shapes[i].title, c->vit.image_size);
             return;
         }

@@ -18,14 +18,16 @@ static pali_status config_correct(config *c, const weights *w) {
     if (embed && embed->tensor->n_dims == 2 && embed->tensor->dims[0] > 0) {
         t->vocab_size = embed->tensor->dims[0];
         if (t->vocab_size > CONFIG_MAX_VOCAB)
-            return status_fail(PALI_ERR_LIMIT, "%s: %s: %zu rows, more than the limit of %u", embed->file, embed->tensor->name, t->vocab_size, CONFIG_MAX_VOCAB);
+            return status_fail(PALI_ERR_LIMIT, "%s: %s: %zu rows, more than the limit of %u", embed->file,
+                               embed->tensor->name, t->vocab_size, CONFIG_MAX_VOCAB);
     }
     if (position && position->tensor->n_dims == 2 && position->tensor->dims[0] != c->vit.n_patches) {
         size_t n = position->tensor->dims[0], grid = 1;
         while (grid * grid < n && grid < CONFIG_MAX_IMAGE / c->vit.patch_size) grid++;
         if (grid * grid != n)
-            return status_fail(PALI_ERR_FORMAT, "%s: %s: %zu rows are not a square grid of patches of a picture of at most %u pixels a side", position->file,
-                               position->tensor->name, n, CONFIG_MAX_IMAGE);
+            return status_fail(PALI_ERR_FORMAT,
+                               "%s: %s: %zu rows are not a square grid of patches of a picture of at most %u pixels a side",
+                               position->file, position->tensor->name, n, CONFIG_MAX_IMAGE);
         c->vit.n_patches = n;
         c->vit.image_size = grid * c->vit.patch_size;
     }
@@ -108,7 +110,8 @@ static pali_status model_fill(model *m, const model_options *o, spec *s, exec *e
     STATUS_TRY(spec_build(s, &m->vit, &m->text));
     if (dir) {
         /* A head of its own is used, as the reference does whatever the config says about tying; a copy of the table is not. */
-        m->cfg.tied = !weights_find(m->weights, "lm_head.weight") || weights_same(m->weights, "lm_head.weight", "language_model.embed_tokens.weight");
+        m->cfg.tied = !weights_find(m->weights, "lm_head.weight") ||
+                      weights_same(m->weights, "lm_head.weight", "language_model.embed_tokens.weight");
         if (m->cfg.tied) s->n--; /* the head is last in the table */
         STATUS_TRY(weights_bind(m->weights, s, o->dtype, dir, e, o->progress, o->user));
         STATUS_TRY(weights_prefault(m->weights, s, e, o->progress, o->user));
@@ -144,7 +147,8 @@ static pali_status dir_open(model *m, const char *path) {
     m->dir = file_join(path, "");
     if (s == PALI_OK && !m->dir) s = status_no_memory(strlen(path));
     if (s == PALI_OK && file_exists(adapter) && !file_exists(config_path))
-        s = status_fail(PALI_ERR_UNSUPPORTED, "%s: adapters are not supported yet: expected a whole model with config.json", adapter);
+        s = status_fail(PALI_ERR_UNSUPPORTED, "%s: adapters are not supported yet: expected a whole model with config.json",
+                        adapter);
     if (s == PALI_OK) s = config_load(&m->cfg, config_path);
     if (s == PALI_OK) s = weights_open(&m->weights, path);
     if (s == PALI_OK) s = config_correct(&m->cfg, m->weights);
@@ -157,7 +161,9 @@ static pali_status dir_open(model *m, const char *path) {
 pali_status model_load(model **out, const char *path, const model_options *options) {
     *out = NULL;
     if (!file_exists(path)) return status_fail(PALI_ERR_IO, "%s: no such file or directory", path);
-    if (!file_is_dir(path)) return status_fail(PALI_ERR_UNSUPPORTED, "%s: expected a directory with config.json and safetensors; single files (npz, gguf) are not supported yet", path);
+    if (!file_is_dir(path))
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: single files (npz, gguf) are not supported yet: expected a directory with "
+                                                 "config.json and safetensors", path);
     model *m = mem_calloc(1, sizeof *m);
     if (!m) return status_no_memory(sizeof *m);
     pali_status s = dir_open(m, path);

@@ -89,7 +89,8 @@ static pali_status entries_list(weights *w) {
     qsort(w->entries, w->n_entries, sizeof *w->entries, by_name);
     for (size_t i = 1; i < w->n_entries; i++)
         if (by_name(&w->entries[i - 1], &w->entries[i]) == 0)
-            return status_fail(PALI_ERR_FORMAT, "%s: %s: the same tensor is also in %s", w->entries[i].file, w->entries[i].name, w->entries[i - 1].file);
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: the same tensor is also in %s", w->entries[i].file,
+                               w->entries[i].name, w->entries[i - 1].file);
     return PALI_OK;
 }
 
@@ -139,17 +140,19 @@ bool weights_same(const weights *w, const char *a, const char *b) {
 
 typedef struct chunk_job {
     const char *what;
-    pool_fn fn;      /* its context is the chunk_job */
-    size_t first;    /* task 0 of the current step */
+    pool_fn fn;   /* its context is the chunk_job */
+    size_t first; /* task 0 of the current step */
     size_t n_chunks;
     void *context;
 } chunk_job;
 
-static pali_status chunks_run(chunk_job *job, exec *e, uint64_t bytes_per_chunk, pali_progress_fn progress, void *user) {
+static pali_status chunks_run(chunk_job *job, exec *e, uint64_t n_bytes, pali_progress_fn progress, void *user) {
     for (job->first = 0; job->first < job->n_chunks; job->first += CHUNKS_PER_STEP) {
         size_t n = job->n_chunks - job->first < CHUNKS_PER_STEP ? job->n_chunks - job->first : CHUNKS_PER_STEP;
         pool_run(e->pool, n, job->fn, job);
-        if (progress && progress(user, job->what, (job->first + n) * bytes_per_chunk, job->n_chunks * bytes_per_chunk))
+        uint64_t done = n_bytes / job->n_chunks * (job->first + n); /* chunks are alike but for the last of a matrix */
+        if (job->first + n == job->n_chunks) done = n_bytes;
+        if (progress && progress(user, job->what, done, n_bytes))
             return status_fail(PALI_ERR_CANCELLED, "%s: cancelled", job->what);
     }
     return PALI_OK;
@@ -204,7 +207,8 @@ static void store(void *to, pali_dtype dtype, const float *x, size_t n, const ke
 /* Lets go of the mapped pages that lie wholly in the range: while converting, source and copy must not both stay resident.
  * They are the file's, so nothing is lost. */
 static void pages_drop(const void *begin, size_t n) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)begin + page - 1) & ~(page - 1), to = ((uintptr_t)begin + n) & ~(page - 1);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)begin + page - 1) & ~(page - 1),
+              to = ((uintptr_t)begin + n) & ~(page - 1);
     if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
@@ -236,7 +240,9 @@ static void piece_task(void *context, size_t task, size_t worker) {
 static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_progress_fn progress, void *user) {
     list->e = e;
     chunk_job job = {.what = what, .fn = piece_task, .n_chunks = list->n, .context = list};
-    pali_status s = list->n ? chunks_run(&job, e, CHUNK_ELEMENTS * dtype_bytes(list->pieces[0].to_dtype), progress, user) : PALI_OK;
+    uint64_t n_bytes = 0;
+    for (size_t i = 0; i < list->n; i++) n_bytes += list->pieces[i].n * dtype_bytes(list->pieces[i].to_dtype);
+    pali_status s = chunks_run(&job, e, n_bytes, progress, user);
     mem_free(list->pieces);
     return s;
 }
@@ -252,7 +258,8 @@ static size_t n_elements(const spec_tensor *t) {
 static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) {
     size_t at = 0;
     out[0] = 0;
-    for (size_t i = 0; i < n_dims && at + 24 < n; i++) at += (size_t)snprintf(out + at, n - at, i ? ", %zu" : "%zu", dims[i]);
+    for (size_t i = 0; i < n_dims && at + 24 < n; i++)
+        at += (size_t)snprintf(out + at, n - at, i ? ", %zu" : "%zu", dims[i]);
 }
 
 static bool is_weight_dtype(st_dtype dtype) {
@@ -262,7 +269,8 @@ static bool is_weight_dtype(st_dtype dtype) {
 static pali_status entry_check(const weights_entry *entry, const spec_tensor *t) {
     const st_tensor *st = entry->tensor;
     if (!is_weight_dtype(st->dtype)) /* before the shape: packed weights of quantized checkpoints have another one too */
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported yet: expected F32, BF16 or F16", entry->file, st->name, safetensors_dtype_name(st->dtype));
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported yet: expected F32, BF16 or F16",
+                           entry->file, st->name, safetensors_dtype_name(st->dtype));
     bool same = st->n_dims == t->n_dims;
     for (size_t i = 0; same && i < t->n_dims; i++) same = st->dims[i] == t->dims[i];
     if (!same) {
@@ -279,7 +287,8 @@ static pali_dtype weight_dtype(const st_tensor *t) {
 }
 
 /* Memory for all vectors, and for the matrices that `converts` says yes to. */
-static pali_status memory_get(weights *w, const spec *s, pali_dtype dtype, bool (*converts)(const weights *, const spec_tensor *, pali_dtype)) {
+static pali_status memory_get(weights *w, const spec *s, pali_dtype dtype,
+                              bool (*converts)(const weights *, const spec_tensor *, pali_dtype)) {
     size_t floats = 0, bytes = 0;
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
@@ -311,7 +320,8 @@ static bool converts_all(const weights *w, const spec_tensor *t, pali_dtype dtyp
     return !t->optional;
 }
 
-pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char *dir, exec *e, pali_progress_fn progress, void *user) {
+pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char *dir, exec *e, pali_progress_fn progress,
+                         void *user) {
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
         const weights_entry *entry = weights_find(w, t->name);
@@ -345,7 +355,8 @@ pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char
         } else {
             t->matrix->dtype = dtype;
             t->matrix->data = at;
-            status = pieces_add(&list, &(piece){.from = entry->tensor->data, .from_dtype = stored, .to_dtype = dtype, .to = at, .n = n});
+            status = pieces_add(
+                &list, &(piece){.from = entry->tensor->data, .from_dtype = stored, .to_dtype = dtype, .to = at, .n = n});
             at += (n * dtype_bytes(dtype) + 63) & ~(size_t)63;
         }
     }
@@ -356,7 +367,8 @@ pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char
     return pieces_run(&list, "converting weights", e, progress, user);
 }
 
-pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint64_t seed, exec *e, pali_progress_fn progress, void *user) {
+pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint64_t seed, exec *e,
+                           pali_progress_fn progress, void *user) {
     weights *w = mem_calloc(1, sizeof *w);
     *out = NULL;
     if (!w) return status_no_memory(sizeof *w);
@@ -409,11 +421,13 @@ static void prefault_task(void *context, size_t task, size_t worker) {
     if (madvise((void *)begin, end - begin, MADV_POPULATE_READ) == 0) return;
 #endif
     (void)madvise((void *)begin, end - begin, MADV_WILLNEED);
-    for (uintptr_t p = (uintptr_t)r->begin; p < end; p = (p & ~(uintptr_t)(page - 1)) + page) (void)*(const volatile uint8_t *)p;
+    for (uintptr_t p = (uintptr_t)r->begin; p < end; p = (p & ~(uintptr_t)(page - 1)) + page)
+        (void)*(const volatile uint8_t *)p;
 }
 
 pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_fn progress, void *user) {
     size_t n = 0, at = 0;
+    uint64_t n_bytes = 0;
     for (int pass = 0; pass < 2; pass++) { /* count, then list */
         range *ranges = NULL;
         if (pass == 1 && !(ranges = mem_alloc(n, sizeof *ranges))) return status_no_memory(n * sizeof *ranges);
@@ -422,16 +436,18 @@ pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_f
             const char *data = t->matrix ? t->matrix->data : NULL, *block = w->block;
             if (!data || (block && data >= block && data < block + w->block_bytes)) continue;
             size_t bytes = n_elements(t) * dtype_bytes(t->matrix->dtype);
+            if (pass == 0) n_bytes += bytes;
             for (size_t from = 0; from < bytes; from += CHUNK_BYTES) {
                 if (pass == 0)
                     n++;
                 else
-                    ranges[at++] = (range){(const uint8_t *)data + from, bytes - from < CHUNK_BYTES ? bytes - from : CHUNK_BYTES};
+                    ranges[at++] = (range){(const uint8_t *)data + from,
+                                           bytes - from < CHUNK_BYTES ? bytes - from : CHUNK_BYTES};
             }
         }
         if (pass == 1) {
             chunk_job job = {.what = "reading weights", .fn = prefault_task, .n_chunks = n, .context = ranges};
-            pali_status status = chunks_run(&job, e, CHUNK_BYTES, progress, user);
+            pali_status status = chunks_run(&job, e, n_bytes, progress, user);
             mem_free(ranges);
             return status;
         }
