@@ -27,13 +27,12 @@ size_t tokenizer_n_ids(const tokenizer *t);
 int32_t tokenizer_find(const tokenizer *t, const char *piece);
 bool tokenizer_is_special(const tokenizer *t, int32_t id);
 
-/* Streaming decode: push ids one by one, get the text that became certain; the concatenation equals tokenizer_decode. */
+/* Streaming decode: push ids one by one, get the text that became certain; the concatenation equals tokenizer_decode. Bytes
+ * of a run of byte tokens are held until the run ends, because one bad byte turns the whole run into U+FFFD. */
 typedef struct token_stream {
     const tokenizer *t;
-    unsigned char pending[8]; /* bytes of a character not complete yet */
-    size_t n_pending;
-    char *text;               /* last returned text, owned */
-    size_t cap;
+    char *run, *text; /* bytes held back; the last text returned */
+    size_t n_run, run_cap, text_cap;
 } token_stream;
 void token_stream_init(token_stream *s, const tokenizer *t);
 /* *out is valid until the next call. */
