@@ -17,6 +17,7 @@ module:jansson                                    libjansson-dev
 module:libpng                                     libpng-dev
 module:libjpeg                                    libjpeg-dev
 module:libwebp                                    libwebp-dev
+header:gif_lib.h                                  libgif-dev
 module:cmocka                                     libcmocka-dev
 '
 # Tests use these where they are there: the NEON kernels run under qemu, JSON output is read back with jq, the header and

@@ -53,7 +53,7 @@ static pali_status sequence_loop(session *s, kv_cache *own, const decode_buffers
         int32_t token = sampler_pick(pick, b->logits, &logprob);
         STATUS_TRY(sequence_push(answer, token, logprob));
         STATUS_TRY(token_report(o, stream, token, logprob));
-        if (token == s->eos_token && !o->ignore_eos) {
+        if (token == s->m->cfg.eos_token && !o->ignore_eos) {
             answer->finish = PALI_FINISH_STOP;
             return PALI_OK;
         }
@@ -140,7 +140,7 @@ static pali_status beams_generate(session *s, const request *q, const pali_gener
                                   const decode_buffers *b, result *r) {
     size_t n = (size_t)o->num_beams;
     beam_options bo = {.n_beams = n, .n_return = (size_t)o->num_return, .max_tokens = (size_t)o->max_tokens, .length_penalty = o->length_penalty,
-                       .early_stopping = o->early_stopping, .eos = o->ignore_eos ? -1 : s->eos_token,
+                       .early_stopping = o->early_stopping, .eos = o->ignore_eos ? -1 : s->m->cfg.eos_token,
                        .repetition_penalty = o->repetition_penalty, .prompt = q->ids, .n_prompt = q->n_ids};
     kv_cache caches[BEAM_MAX] = {{0}};
     beam_search *beams = NULL;

@@ -8,15 +8,7 @@
 
 pali_status session_init(session *s, const model *m, const tokenizer *t, int n_threads) {
     const vit_config *v = &m->cfg.vit;
-    *s = (session){.m = m, .t = t, .image_token = m->cfg.image_token, .bos_token = m->cfg.bos_token, .eos_token = m->cfg.eos_token};
-    if (t) { /* by content; the config only fills in what the tokenizer does not have (spec 4.1) */
-        int32_t *const ids[] = {&s->image_token, &s->bos_token, &s->eos_token};
-        static const char *const k_names[] = {"<image>", "<bos>", "<eos>"};
-        for (size_t i = 0; i < 3; i++) {
-            int32_t id = tokenizer_find(t, k_names[i]);
-            if (id >= 0) *ids[i] = id;
-        }
-    }
+    *s = (session){.m = m, .t = t};
     STATUS_TRY(exec_init(&s->e, n_threads));
     s->e.cancel = &s->cancel;
     s->pixels = mem_alloc(3 * v->image_size * v->image_size, sizeof *s->pixels);
@@ -99,21 +91,21 @@ static pali_status report(const request *q, const char *what, uint64_t done, uin
 
 pali_status session_rows(session *s, float *x, const request *q, result *stats) {
     size_t d = s->m->cfg.text.width, n_patches = s->m->cfg.vit.n_patches, n_image_ids = 0, row = 0;
-    for (size_t i = 0; i < q->n_ids; i++) n_image_ids += q->ids[i] == s->image_token;
+    for (size_t i = 0; i < q->n_ids; i++) n_image_ids += q->ids[i] == s->m->cfg.image_token;
     if (n_image_ids != q->n_images * n_patches)
         return status_fail(PALI_ERR_ARGUMENT, "prompt: %zu image ids, but %zu pictures give %zu rows", n_image_ids, q->n_images, q->n_images * n_patches);
     /* The k-th image id takes the k-th row of all pictures in order, wherever it stands. */
     for (size_t i = 0; i < q->n_images; i++) {
-        const float *features;
+        const float *features = NULL;
         STATUS_TRY(report(q, "vision", i, q->n_images));
         STATUS_TRY(features_get(s, &features, q->images[i], stats));
         for (size_t p = 0; p < n_patches; row++) {
-            if (q->ids[row] != s->image_token) continue;
+            if (q->ids[row] != s->m->cfg.image_token) continue;
             memcpy(x + row * d, features + p++ * d, d * sizeof *x);
         }
     }
     for (size_t i = 0; i < q->n_ids; i++)
-        if (q->ids[i] != s->image_token) STATUS_TRY(gemma_embed(&s->e, &s->m->text, x + i * d, &q->ids[i], 1));
+        if (q->ids[i] != s->m->cfg.image_token) STATUS_TRY(gemma_embed(&s->e, &s->m->text, x + i * d, &q->ids[i], 1));
     stats->image_tokens = n_image_ids;
     stats->prompt_tokens = q->n_ids - n_image_ids;
     return PALI_OK;

@@ -20,7 +20,6 @@ typedef struct session_feature {
 typedef struct session {
     const model *m;
     const tokenizer *t; /* NULL: none */
-    int32_t image_token, bos_token, eos_token;
     exec e;
     atomic_int cancel;
     session_feature features[SESSION_FEATURES];

@@ -93,7 +93,7 @@ static pali_status row_read(uint8_t *to, const uint8_t *from, const header *h, c
 }
 
 pali_status bmp_decode(raster *out, const bytes *file) {
-    header h;
+    header h = {0};
     STATUS_TRY(header_read(&h, file));
     size_t channels = h.masks[3] ? 4 : 3, stride = (h.width * h.bits + 31) / 32 * 4; /* width < 2^31, bits <= 32 */
     STATUS_TRY(raster_new(out, h.width, h.height, channels, file->name));

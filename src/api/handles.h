@@ -1,0 +1,61 @@
+/* handles.h: what the opaque handles of paligemma.h are. */
+#ifndef PALI_API_HANDLES_H
+#define PALI_API_HANDLES_H
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "infer/session.h"
+#include "input/tokenizer.h"
+
+struct pali_model {
+    atomic_size_t references; /* the owner's and one for each session */
+    model *m;
+    tokenizer *t; /* NULL: none */
+};
+
+struct pali_session {
+    pali_model *model;
+    session s;
+};
+
+void model_release(pali_model *model);
+
+/* pali_image, pali_result and pali_tokenizer are the inner structs under another name. */
+static inline image *image_of(const pali_image *handle) {
+    return (image *)(uintptr_t)handle;
+}
+static inline const tokenizer *tokenizer_of(const pali_tokenizer *handle) {
+    return (const tokenizer *)(const void *)handle;
+}
+static inline const result *result_of(const pali_result *handle) {
+    return (const result *)(const void *)handle;
+}
+
+/* Reads an option struct of any age: `full` starts as the defaults, and as many bytes as the caller's struct has are taken
+ * from it. A struct_size that is no size of such a struct is an error. */
+static inline pali_status options_read(void *full, size_t full_size, const void *given, const char *name) {
+    size_t size;
+    if (!given) return PALI_OK;
+    memcpy(&size, given, sizeof size);
+    if (size < sizeof size || size > 4096) return status_fail(PALI_ERR_ARGUMENT, "%s: struct_size: %zu (was the init function called?)", name, size);
+    memcpy(full, given, size < full_size ? size : full_size);
+    return PALI_OK;
+}
+
+/* The same the other way: fills as much of the caller's struct as it has. */
+static inline pali_status info_write(void *given, const void *full, size_t full_size, const char *name) {
+    size_t size;
+    if (!given) return status_fail(PALI_ERR_ARGUMENT, "%s: NULL", name);
+    memcpy(&size, given, sizeof size);
+    if (size < sizeof size || size > 4096) return status_fail(PALI_ERR_ARGUMENT, "%s: struct_size: %zu", name, size);
+    memcpy((char *)given + sizeof size, (const char *)full + sizeof size, (size < full_size ? size : full_size) - sizeof size);
+    return PALI_OK;
+}
+
+#define API_NEED(pointer)                                                                          \
+    do {                                                                                           \
+        if (!(pointer)) return status_fail(PALI_ERR_ARGUMENT, "%s: %s is NULL", __func__, #pointer); \
+    } while (0)
+
+#endif

@@ -1,0 +1,210 @@
+/* model.c: status, model and tokenizer handles. */
+#include "api/handles.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+
+const char *pali_version(void) {
+    return TEXT(PALI_VERSION_MAJOR) "." TEXT(PALI_VERSION_MINOR) "." TEXT(PALI_VERSION_PATCH);
+}
+
+const char *pali_status_name(pali_status status) {
+    static const char *const k_names[] = {"ok", "argument", "memory", "io", "format", "unsupported", "limit", "cancelled", "internal"};
+    return (size_t)status < sizeof k_names / sizeof k_names[0] ? k_names[status] : "unknown";
+}
+
+const char *pali_last_error(void) {
+    return status_message();
+}
+
+void pali_free(void *pointer) {
+    mem_free(pointer);
+}
+
+/* ---- Model ---- */
+
+void pali_model_options_init(pali_model_options *options) {
+    *options = (pali_model_options){.struct_size = sizeof *options};
+}
+
+static pali_status model_options_read(pali_model_options *o, const pali_model_options *given) {
+    pali_model_options_init(o);
+    STATUS_TRY(options_read(o, sizeof *o, given, "pali_model_options"));
+    if ((int)o->dtype < PALI_DTYPE_AUTO || o->dtype > PALI_DTYPE_F16) return status_fail(PALI_ERR_ARGUMENT, "pali_model_options: dtype: %d is unknown", (int)o->dtype);
+    return PALI_OK;
+}
+
+static model_options inner_options(const pali_model_options *o) {
+    return (model_options){.dtype = o->dtype, .n_threads = o->n_threads, .no_sliding_window = o->no_sliding_window != 0,
+                           .no_final_softcap = o->no_final_softcap != 0, .progress = o->progress, .user = o->user};
+}
+
+/* The tokenizer beside the weights: tokenizer.json, else tokenizer.model. */
+static pali_status tokenizer_beside(tokenizer **out, const char *dir) {
+    static const char *const k_names[] = {"tokenizer.json", "tokenizer.model"};
+    for (size_t i = 0; i < 2; i++) {
+        char *path = file_join(dir, k_names[i]);
+        if (!path) return status_no_memory(strlen(dir));
+        bool there = file_exists(path);
+        pali_status s = there ? tokenizer_load(out, path) : PALI_OK;
+        mem_free(path);
+        if (there) return s;
+    }
+    return status_fail(PALI_ERR_IO, "%s: found neither tokenizer.json nor tokenizer.model", dir);
+}
+
+/* Takes over both. The tokenizer's own ids win: they are found by content, the config only fills in what it lacks. */
+static pali_status handle_new(pali_model **out, model *m, tokenizer *t) {
+    pali_model *handle = mem_calloc(1, sizeof *handle);
+    if (!handle) {
+        model_free(m);
+        tokenizer_free(t);
+        return status_no_memory(sizeof *handle);
+    }
+    static const char *const k_pieces[] = {"<image>", "<bos>", "<eos>"};
+    int32_t *const ids[] = {&m->cfg.image_token, &m->cfg.bos_token, &m->cfg.eos_token};
+    for (size_t i = 0; t && i < 3; i++) {
+        int32_t id = tokenizer_find(t, k_pieces[i]);
+        if (id >= 0) *ids[i] = id;
+    }
+    handle->m = m;
+    handle->t = t;
+    atomic_store(&handle->references, 1);
+    *out = handle;
+    return PALI_OK;
+}
+
+pali_status pali_model_load(pali_model **out, const char *path, const pali_model_options *options) {
+    pali_model_options o;
+    model *m;
+    tokenizer *t;
+    API_NEED(out);
+    *out = NULL;
+    API_NEED(path);
+    STATUS_TRY(model_options_read(&o, options));
+    model_options inner = inner_options(&o);
+    STATUS_TRY(model_load(&m, path, &inner));
+    pali_status s = o.tokenizer_path ? tokenizer_load(&t, o.tokenizer_path) : tokenizer_beside(&t, path);
+    if (s != PALI_OK) {
+        model_free(m);
+        return s;
+    }
+    return handle_new(out, m, t);
+}
+
+pali_status pali_model_random(pali_model **out, const char *shape, uint64_t seed, const pali_model_options *options) {
+    pali_model_options o;
+    model *m;
+    tokenizer *t = NULL;
+    API_NEED(out);
+    *out = NULL;
+    API_NEED(shape);
+    STATUS_TRY(model_options_read(&o, options));
+    model_options inner = inner_options(&o);
+    STATUS_TRY(model_random(&m, shape, seed, &inner));
+    pali_status s = o.tokenizer_path ? tokenizer_load(&t, o.tokenizer_path) : PALI_OK;
+    if (s != PALI_OK) {
+        model_free(m);
+        return s;
+    }
+    return handle_new(out, m, t);
+}
+
+void model_release(pali_model *handle) {
+    if (atomic_fetch_sub(&handle->references, 1) != 1) return;
+    model_free(handle->m);
+    tokenizer_free(handle->t);
+    mem_free(handle);
+}
+
+void pali_model_free(pali_model *handle) {
+    if (handle) model_release(handle);
+}
+
+pali_status pali_model_get_info(const pali_model *handle, pali_model_info *info) {
+    API_NEED(handle);
+    const model *m = handle->m;
+    const vit_config *v = &m->cfg.vit;
+    const gemma_config *t = &m->cfg.text;
+    pali_model_info full = {
+        .generation = t->generation,
+        .image_size = (int32_t)v->image_size,
+        .n_image_tokens = (int32_t)v->n_patches,
+        .vision_layers = (int32_t)v->n_layers,
+        .vision_width = (int32_t)v->width,
+        .vision_heads = (int32_t)v->n_heads,
+        .vision_mlp_width = (int32_t)v->mlp_width,
+        .text_layers = (int32_t)t->n_layers,
+        .text_width = (int32_t)t->width,
+        .text_heads = (int32_t)t->n_heads,
+        .text_kv_heads = (int32_t)t->n_kv_heads,
+        .text_head_dim = (int32_t)t->head_dim,
+        .text_mlp_width = (int32_t)t->mlp_width,
+        .vocab_size = (int32_t)t->vocab_size,
+        .sliding_window = (int32_t)t->sliding_window,
+        .has_tokenizer = handle->t != NULL,
+        .n_parameters = config_n_parameters(&m->cfg),
+        .weight_bytes = m->weight_bytes,
+        .kv_bytes_per_token = 2 * t->n_layers * t->n_kv_heads * t->head_dim * sizeof(float),
+        .name = m->name,
+    };
+    return info_write(info, &full, sizeof full, "pali_model_info");
+}
+
+size_t pali_model_tensor_count(const pali_model *handle) {
+    return handle ? handle->m->n_tensors : 0;
+}
+
+pali_status pali_model_get_tensor(const pali_model *handle, size_t index, pali_tensor_info *info) {
+    API_NEED(handle);
+    if (index >= handle->m->n_tensors) return status_fail(PALI_ERR_ARGUMENT, "tensor %zu: the model has %zu", index, handle->m->n_tensors);
+    const model_tensor *t = &handle->m->tensors[index];
+    pali_tensor_info full = {.name = t->name, .file = t->file, .dtype = t->dtype, .n_dims = (int32_t)t->n_dims};
+    for (size_t i = 0; i < t->n_dims; i++) full.dims[i] = t->dims[i];
+    return info_write(info, &full, sizeof full, "pali_tensor_info");
+}
+
+const pali_tokenizer *pali_model_tokenizer(const pali_model *handle) {
+    return handle ? (const pali_tokenizer *)(const void *)handle->t : NULL;
+}
+
+/* ---- Tokenizer ---- */
+
+pali_status pali_tokenizer_load(pali_tokenizer **out, const char *path) {
+    tokenizer *t;
+    API_NEED(out);
+    *out = NULL;
+    API_NEED(path);
+    STATUS_TRY(tokenizer_load(&t, path));
+    *out = (pali_tokenizer *)(void *)t;
+    return PALI_OK;
+}
+
+void pali_tokenizer_free(pali_tokenizer *handle) {
+    tokenizer_free((tokenizer *)(void *)handle);
+}
+
+pali_status pali_tokenizer_encode(const pali_tokenizer *handle, const char *text, size_t n_bytes, uint32_t flags, int32_t **out_ids, size_t *out_n) {
+    API_NEED(out_ids);
+    *out_ids = NULL;
+    API_NEED(handle);
+    API_NEED(text);
+    API_NEED(out_n);
+    return tokenizer_encode(tokenizer_of(handle), text, n_bytes, flags & PALI_ENCODE_SPECIAL ? TOKENIZER_SPECIAL : 0, out_ids, out_n);
+}
+
+pali_status pali_tokenizer_decode(const pali_tokenizer *handle, const int32_t *ids, size_t n, char **out_text, size_t *out_n_bytes) {
+    API_NEED(out_text);
+    *out_text = NULL;
+    API_NEED(handle);
+    if (n) API_NEED(ids);
+    API_NEED(out_n_bytes);
+    return tokenizer_decode(tokenizer_of(handle), ids, n, out_text, out_n_bytes);
+}
+
+const char *pali_tokenizer_piece(const pali_tokenizer *handle, int32_t id) {
+    return handle ? tokenizer_piece(tokenizer_of(handle), id) : NULL;
+}
