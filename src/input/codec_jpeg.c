@@ -15,6 +15,7 @@ typedef struct errors {
     jmp_buf escape;
     const char *name;
     pali_status status;
+    uint8_t *row; /* here, because a longjmp may skip the end of decode */
 } errors;
 
 static void on_error(j_common_ptr info) {
@@ -46,8 +47,7 @@ static void cmyk_row(uint8_t *rgb, const uint8_t *cmyk, size_t n, bool inverted)
     }
 }
 
-/* *row is kept by the caller, because a longjmp may skip our end. */
-static pali_status decode(raster *out, struct jpeg_decompress_struct *info, uint8_t **row, const bytes *file) {
+static pali_status decode(raster *out, struct jpeg_decompress_struct *info, errors *e, const bytes *file) {
     jpeg_mem_src(info, file->data, file->n);
     jpeg_save_markers(info, JPEG_APP0 + 1, 0xffff);
     (void)jpeg_read_header(info, TRUE);
@@ -57,12 +57,12 @@ static pali_status decode(raster *out, struct jpeg_decompress_struct *info, uint
     for (jpeg_saved_marker_ptr m = info->marker_list; m; m = m->next)
         if (m->data_length >= 6 && memcmp(m->data, "Exif\0\0", 6) == 0) out->orientation = exif_orientation(m->data, m->data_length);
     (void)jpeg_start_decompress(info);
-    if (cmyk && !(*row = mem_alloc(out->width, 4))) return status_no_memory(out->width * 4);
+    if (cmyk && !(e->row = mem_alloc(out->width, 4))) return status_no_memory(out->width * 4);
     while (info->output_scanline < info->output_height) {
         uint8_t *to = out->data + info->output_scanline * out->width * 3;
-        JSAMPROW line = cmyk ? *row : to;
+        JSAMPROW line = cmyk ? e->row : to;
         (void)jpeg_read_scanlines(info, &line, 1);
-        if (cmyk) cmyk_row(to, *row, out->width, info->saw_Adobe_marker);
+        if (cmyk) cmyk_row(to, e->row, out->width, info->saw_Adobe_marker);
     }
     (void)jpeg_finish_decompress(info);
     return PALI_OK;
@@ -71,16 +71,15 @@ static pali_status decode(raster *out, struct jpeg_decompress_struct *info, uint
 pali_status jpeg_decode(raster *out, const bytes *file) {
     struct jpeg_decompress_struct info;
     errors e = {.name = file->name};
-    uint8_t *row = NULL, **row_at = &row; /* through memory, so that its value survives the longjmp */
     info.err = jpeg_std_error(&e.base);
     e.base.error_exit = on_error;
     e.base.emit_message = on_message;
     if (setjmp(e.escape) == 0) {
         jpeg_create_decompress(&info);
         info.mem->max_memory_to_use = 1L << 31; /* progressive files keep all coefficients */
-        e.status = decode(out, &info, row_at, file);
+        e.status = decode(out, &info, &e, file);
     }
     jpeg_destroy_decompress(&info);
-    mem_free(*row_at);
+    mem_free(e.row);
     return e.status;
 }

@@ -12,6 +12,7 @@ typedef struct source {
     const bytes *file;
     size_t at;
     pali_status status;
+    uint8_t **rows; /* here, because a longjmp may skip the end of decode */
 } source;
 
 static void on_error(png_structp png, png_const_charp text) {
@@ -32,8 +33,8 @@ static void on_read(png_structp png, png_bytep to, size_t n) {
     s->at += n;
 }
 
-/* Everything after the structs exist. *rows is kept by the caller, because a longjmp may skip our end. */
-static pali_status decode(raster *out, png_structp png, png_infop info, uint8_t ***rows, const bytes *file) {
+/* Everything after the structs exist. */
+static pali_status decode(raster *out, png_structp png, png_infop info, source *s, const bytes *file) {
     png_set_user_limits(png, IMAGE_MAX_PIXELS, IMAGE_MAX_PIXELS);
     png_set_chunk_cache_max(png, 128);
     png_set_chunk_malloc_max(png, 16u << 20);
@@ -51,14 +52,14 @@ static pali_status decode(raster *out, png_structp png, png_infop info, uint8_t 
     size_t channels = grey16 ? 3 : png_get_channels(png, info);
     if (channels != 3 && channels != 4) return status_fail(PALI_ERR_INTERNAL, "%s: PNG: %zu channels", file->name, channels);
     STATUS_TRY(raster_new(out, width, height, channels, file->name));
-    *rows = mem_alloc(height, sizeof **rows);
-    if (!*rows) return status_no_memory(height * sizeof **rows);
+    s->rows = mem_alloc(height, sizeof *s->rows);
+    if (!s->rows) return status_no_memory(height * sizeof *s->rows);
     /* 2 bytes of grey fit into the 3 of RGB: such rows are read to their end and spread from the front. */
-    for (size_t y = 0; y < height; y++) (*rows)[y] = out->data + y * width * channels + (grey16 ? width : 0);
-    png_read_image(png, *rows);
+    for (size_t y = 0; y < height; y++) s->rows[y] = out->data + y * width * channels + (grey16 ? width : 0);
+    png_read_image(png, s->rows);
     png_read_end(png, info);
     for (size_t y = 0; y < height && grey16; y++) {
-        const uint8_t *from = (*rows)[y];
+        const uint8_t *from = s->rows[y];
         uint8_t *to = out->data + y * width * 3;
         for (size_t x = 0; x < width; x++) {
             uint8_t value = from[2 * x] ? 255 : from[2 * x + 1];
@@ -73,7 +74,6 @@ static pali_status decode(raster *out, png_structp png, png_infop info, uint8_t 
 
 pali_status png_decode(raster *out, const bytes *file) {
     source s = {.file = file};
-    uint8_t **rows = NULL, ***rows_at = &rows; /* through memory, so that its value survives the longjmp */
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info) {
@@ -82,9 +82,9 @@ pali_status png_decode(raster *out, const bytes *file) {
     }
     if (setjmp(png_jmpbuf(png)) == 0) {
         png_set_read_fn(png, &s, on_read);
-        s.status = decode(out, png, info, rows_at, file);
+        s.status = decode(out, png, info, &s, file);
     }
     png_destroy_read_struct(&png, &info, NULL);
-    mem_free(*rows_at);
+    mem_free(s.rows);
     return s.status;
 }
