@@ -3,7 +3,7 @@
 set -eu
 program=$1
 cd "$(dirname "$0")/.."
-model=tests/golden/models/pg1_f32
+model=tests/golden/models/pg1-f32
 picture=examples/pictures/house.jpg
 cat <<END
 This demonstration uses a tiny model with RANDOM weights ($model): the answer below shows that

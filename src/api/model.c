@@ -150,6 +150,9 @@ pali_status pali_model_get_info(const pali_model *handle, pali_model_info *info)
         .weight_bytes = m->weight_bytes,
         .kv_bytes_per_token = 2 * t->n_layers * t->n_kv_heads * t->head_dim * sizeof(float),
         .name = m->name,
+        .image_token = m->cfg.image_token,
+        .bos_token = m->cfg.bos_token,
+        .eos_token = m->cfg.eos_token,
     };
     return info_write(info, &full, sizeof full, "pali_model_info");
 }
