@@ -32,12 +32,13 @@ static pali_status decode_step(session *s, const decode_buffers *b, const gemma_
     return gemma_logits(&s->e, g, b->logits, b->x, n);
 }
 
-/* Hands a token and the text it completed to the caller. */
-static pali_status token_report(const pali_generate_options *o, token_stream *stream, int32_t token, float logprob) {
+/* Hands a token and the text it completed to the caller; with the last one goes what was held back. */
+static pali_status token_report(const pali_generate_options *o, token_stream *stream, int32_t token, float logprob, bool last) {
     const char *text = "";
     size_t n = 0;
     if (!o->on_token) return PALI_OK;
     if (stream->t) STATUS_TRY(token_stream_push(stream, token, &text, &n));
+    if (stream->t && last && n == 0) STATUS_TRY(token_stream_finish(stream, &text, &n)); /* after text nothing is held back */
     return o->on_token(o->user, token, logprob, text, n) ? status_fail(PALI_ERR_CANCELLED, "cancelled") : PALI_OK;
 }
 
@@ -52,12 +53,10 @@ static pali_status sequence_loop(session *s, kv_cache *own, const decode_buffers
         float logprob;
         int32_t token = sampler_pick(pick, b->logits, &logprob);
         STATUS_TRY(sequence_push(answer, token, logprob));
-        STATUS_TRY(token_report(o, stream, token, logprob));
-        if (token == s->m->cfg.eos_token && !o->ignore_eos) {
-            answer->finish = PALI_FINISH_STOP;
-            return PALI_OK;
-        }
-        if (answer->n == max) return PALI_OK;
+        if (token == s->m->cfg.eos_token && !o->ignore_eos) answer->finish = PALI_FINISH_STOP;
+        bool last = answer->finish == PALI_FINISH_STOP || answer->n == max;
+        STATUS_TRY(token_report(o, stream, token, logprob, last));
+        if (last) return PALI_OK;
         STATUS_TRY(decode_step(s, b, &segment, &token, 1));
     }
 }
@@ -74,14 +73,6 @@ static pali_status sequence_generate(session *s, const request *q, const pali_ge
     if (status == PALI_OK) {
         sampler_see(&pick, q->ids, q->n_ids);
         status = sequence_loop(s, &own, b, &pick, &stream, o, &r->sequences[0]);
-    }
-    if (status == PALI_OK && o->on_token && s->t) { /* bytes still held back */
-        const char *text;
-        size_t n;
-        status = token_stream_finish(&stream, &text, &n);
-        const sequence *a = &r->sequences[0];
-        if (status == PALI_OK && n && o->on_token(o->user, a->tokens[a->n - 1], a->logprobs[a->n - 1], text, n))
-            status = status_fail(PALI_ERR_CANCELLED, "cancelled");
     }
     kv_free(&own);
     token_stream_free(&stream);
