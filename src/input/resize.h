@@ -2,7 +2,6 @@
 #ifndef PALI_INPUT_RESIZE_H
 #define PALI_INPUT_RESIZE_H
 
-#include "base/pool.h"
 #include "input/image.h"
 
 /* Values are PIL's resample codes, as in preprocessor_config.json. */

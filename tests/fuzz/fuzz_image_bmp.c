@@ -1,0 +1,13 @@
+/* fuzz_image_bmp.c: any bytes as a BMP file. Build it with -DIMAGE_MAX_PIXELS=1000000u, so that size costs no time. */
+#include "input/image_codec.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    const image_source src = {data, size, "fuzz"};
+    image img = {0};
+    int orientation = 1;
+    (void)image_bmp_decode(&img, &orientation, &src);
+    image_free(&img);
+    return 0;
+}
