@@ -18,34 +18,10 @@
  *   vu_load(p), vu_transpose(r[VL]), vu_store, vu_f32
  *   vu_even_bf16, vu_odd_bf16, vu_even_f16, vu_odd_f16   widen one half of each 32-bit lane
  */
-#include <string.h>
-
 #include "base/halffloat.h"
-#include "kernels/kernels.h"
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 64")
-#endif
-#define NR (NV * VL)
+#include "kernels/tmpl/panel.h"
 
 /* ---- Panels ---- */
-
-/* Loads one VL-lane vector of 32-bit patterns, of which n_bytes exist; the rest is zero. */
-static inline vu load_bytes(const char *p, size_t n_bytes) {
-    if (n_bytes >= VL * 4) return vu_load(p);
-    char block[VL * 4] = {0};
-    memcpy(block, p, n_bytes);
-    return vu_load(block);
-}
-
-/* Transposes VL weight rows from j0 on, 4 VL bytes of each at byte offset `at`; rows beyond n are zero. */
-static inline void rows_transpose(vu r[VL], const char *w, size_t row_bytes, size_t n, size_t at, size_t n_bytes) {
-    UNROLL
-    for (size_t j = 0; j < VL; j++) r[j] = j < n ? load_bytes(w + j * row_bytes + at, n_bytes) : vu_zero();
-    vu_transpose(r);
-}
 
 static void k_panel_rows_f32(float *panel, const void *w, size_t ld, size_t n, size_t k) {
     for (size_t j0 = 0; j0 < NR; j0 += VL) {

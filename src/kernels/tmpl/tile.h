@@ -4,12 +4,9 @@
  *   TILE_TYPE                     element of A and the panel: float, or uint32_t for a pair of bf16
  *   TILE_MULTIPLY(acc, a, b)      acc + (scalar a) * (vector at b)
  *
- * Defines tiles_run. Include once per operand type, after #undef of both (and a fresh name for TILES). */
-#ifndef TILES
-#define TILES(name) name
-#endif
+ * Defines tiles_run; a file includes it once. */
 
-static inline __attribute__((always_inline)) void TILES(tile)(float *c, size_t ldc, const TILE_TYPE *a, size_t lda, const TILE_TYPE *panel,
+static inline __attribute__((always_inline)) void tile(float *c, size_t ldc, const TILE_TYPE *a, size_t lda, const TILE_TYPE *panel,
                                                                const size_t rows, const size_t vectors, size_t n, size_t k, bool accumulate) {
     vf acc[MR][NV];
     size_t last = n - (vectors - 1) * VL; /* lanes of the last vector */
@@ -35,25 +32,25 @@ static inline __attribute__((always_inline)) void TILES(tile)(float *c, size_t l
 }
 
 /* All rows against the first `vectors` vectors of the panel. */
-static inline __attribute__((always_inline)) void TILES(columns)(float *c, size_t ldc, const TILE_TYPE *a, size_t lda, const TILE_TYPE *panel,
+static inline __attribute__((always_inline)) void columns(float *c, size_t ldc, const TILE_TYPE *a, size_t lda, const TILE_TYPE *panel,
                                                                   size_t m, const size_t vectors, size_t n, size_t k, bool accumulate) {
     size_t r = 0;
-    for (; r + MR <= m; r += MR) TILES(tile)(c + r * ldc, ldc, a + r * lda, lda, panel, MR, vectors, n, k, accumulate);
-    for (; r + 2 <= m; r += 2) TILES(tile)(c + r * ldc, ldc, a + r * lda, lda, panel, 2, vectors, n, k, accumulate);
-    if (r < m) TILES(tile)(c + r * ldc, ldc, a + r * lda, lda, panel, 1, vectors, n, k, accumulate);
+    for (; r + MR <= m; r += MR) tile(c + r * ldc, ldc, a + r * lda, lda, panel, MR, vectors, n, k, accumulate);
+    for (; r + 2 <= m; r += 2) tile(c + r * ldc, ldc, a + r * lda, lda, panel, 2, vectors, n, k, accumulate);
+    if (r < m) tile(c + r * ldc, ldc, a + r * lda, lda, panel, 1, vectors, n, k, accumulate);
 }
 
-static void TILES(tiles_run)(float *c, size_t ldc, const TILE_TYPE *a, size_t lda, const TILE_TYPE *panel, size_t m, size_t n, size_t k,
+static void tiles_run(float *c, size_t ldc, const TILE_TYPE *a, size_t lda, const TILE_TYPE *panel, size_t m, size_t n, size_t k,
                              bool accumulate) {
+    /* Narrow tiles, such as the last columns of a head of 72, leave the rest of the panel out. The conditions on NV keep
+     * widths that the panel does not have from being compiled. */
     size_t vectors = (n + VL - 1) / VL;
     if (vectors == NV)
-        TILES(columns)(c, ldc, a, lda, panel, m, NV, n, k, accumulate);
+        columns(c, ldc, a, lda, panel, m, NV, n, k, accumulate);
     else if (vectors == 1)
-        TILES(columns)(c, ldc, a, lda, panel, m, 1, n, k, accumulate);
+        columns(c, ldc, a, lda, panel, m, 1, n, k, accumulate);
     else if (vectors == 2)
-        TILES(columns)(c, ldc, a, lda, panel, m, 2, n, k, accumulate);
+        columns(c, ldc, a, lda, panel, m, NV > 2 ? 2 : 1, n, k, accumulate);
     else if (vectors == 3)
-        TILES(columns)(c, ldc, a, lda, panel, m, 3, n, k, accumulate);
+        columns(c, ldc, a, lda, panel, m, NV > 3 ? 3 : 1, n, k, accumulate);
 }
-
-#undef TILES

@@ -42,7 +42,7 @@ static inline __mmask16 v_first(size_t n) {
 #define v_abs(x) _mm512_abs_ps(x)
 #define v_sign_of(a, b) _mm512_or_ps(a, _mm512_and_ps(b, _mm512_set1_ps(-0.0f)))
 #define v_pick_less(a, b, x, y) _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x)
-#define v_load_f32(p) _mm512_loadu_ps(p)
+#define v_load_f32(p) _mm512_loadu_ps((const void *)(p))
 #define v_load_bf16(p) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p))), 16))
 #define v_load_f16(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 

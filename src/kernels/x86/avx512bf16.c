@@ -2,33 +2,15 @@
  * default (base/cpu.c). Both products of a pair are added to the fp32 accumulator, denormals count as zero. */
 #include "kernels/x86/avx512_words.h"
 
-#include <string.h>
-
-#include "kernels/kernels.h"
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 64")
-#endif
-#define NR (NV * VL)
-
-static inline vu load_bytes(const char *p, size_t n_bytes) {
-    if (n_bytes >= VL * 4) return vu_load(p);
-    char block[64] = {0};
-    memcpy(block, p, n_bytes);
-    return vu_load(block);
-}
+#include "kernels/tmpl/panel.h"
 
 static void panel_rows_pairs(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k) {
     for (size_t j0 = 0; j0 < NR; j0 += VL) {
         const char *rows = (const char *)w + j0 * ld * 2;
         for (size_t i = 0; i < k; i += 2 * VL) {
-            vu r[16];
+            vu r[VL];
             size_t left = k - i < 2 * VL ? k - i : 2 * VL;
-            UNROLL
-            for (size_t j = 0; j < VL; j++) r[j] = j0 + j < n ? load_bytes(rows + j * ld * 2 + i * 2, left * 2) : vu_zero();
-            vu_transpose(r);
+            rows_transpose(r, rows, ld * 2, n > j0 ? n - j0 : 0, i * 2, left * 2);
             for (size_t c = 0; c < (left + 1) / 2; c++) vu_store(panel + (i / 2 + c) * NR + j0, r[c]);
         }
     }

@@ -1,0 +1,465 @@
+/* check.c: every kernel of every level this machine runs, against the same formula in double.
+ *
+ * Plain C with a summary of its own, because it is also built for aarch64 and run under an emulator, where no test library
+ * is at hand. With --bench it prints rates instead.
+ *
+ * Bounds: a sum of k products in float32, in any order, is off by at most k * 2^-24 * sum |a b| (Higham, 3.1). Conversions,
+ * panels and copies are exact. Every output lies between canaries. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/halffloat.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+
+#define CANARY 12345.678f
+#define PAD 70u
+
+static size_t g_passed, g_failed;
+static const kernels *g_k;
+static rng g_rng;
+
+static void verdict(int good, const char *what, size_t a, size_t b, size_t c) {
+    if (good) {
+        g_passed++;
+        return;
+    }
+    g_failed++;
+    if (g_failed < 30) printf("FAILED %s: %s (%zu, %zu, %zu)\n", cpu_level_name(g_k->level), what, a, b, c);
+}
+
+static float *floats(size_t n, float scale) {
+    float *x = malloc((n + 2 * PAD) * sizeof *x);
+    if (!x) exit(2);
+    for (size_t i = 0; i < PAD; i++) x[i] = x[PAD + n + i] = CANARY;
+    for (size_t i = 0; i < n; i++) x[PAD + i] = scale * rng_normal(&g_rng);
+    return x + PAD;
+}
+
+static int intact(const float *x, size_t n) {
+    for (size_t i = 1; i <= PAD; i++)
+        if (x[-(ptrdiff_t)i] != CANARY || x[n + i - 1] != CANARY) return 0;
+    return 1;
+}
+
+static void done(float *x) {
+    free(x - PAD);
+}
+
+/* Weights of a type at an odd address, and their values. */
+typedef struct weights {
+    unsigned char *block;
+    const void *data;
+    float *values;
+} weights;
+
+static weights weights_new(size_t n, int dtype) {
+    size_t size = dtype == PALI_DTYPE_F32 ? 4 : 2;
+    weights w = {.block = malloc(n * size + 1), .values = floats(n, 1)};
+    if (!w.block) exit(2);
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = dtype == PALI_DTYPE_BF16 ? half_to_bf16(w.values[i]) : half_to_f16(w.values[i]);
+        if (dtype == PALI_DTYPE_BF16) w.values[i] = half_from_bf16(h);
+        if (dtype == PALI_DTYPE_F16) w.values[i] = half_from_f16(h);
+        memcpy(w.block + 1 + i * size, dtype == PALI_DTYPE_F32 ? (const void *)&w.values[i] : (const void *)&h, size);
+    }
+    w.data = w.block + 1;
+    return w;
+}
+
+static void weights_done(weights *w) {
+    free(w->block);
+    done(w->values);
+}
+
+static void check_panel(size_t n, size_t k, int dtype) {
+    weights w = weights_new((n ? n : 1) * (k + 3), dtype);
+    float *panel = floats(k * g_k->nr, 1);
+    int good = 1;
+    g_k->panel_rows[dtype](panel, w.data, k + 3, n, k);
+    for (size_t i = 0; i < k; i++)
+        for (size_t j = 0; j < g_k->nr; j++) good &= panel[i * g_k->nr + j] == (j < n ? w.values[j * (k + 3) + i] : 0);
+    verdict(good && intact(panel, k * g_k->nr), "panel_rows", n, k, (size_t)dtype);
+    float *b = floats(k * (n + 1), 1);
+    g_k->panel_cols(panel, b, n + 1, n, k);
+    for (size_t i = 0; i < k; i++)
+        for (size_t j = 0; j < g_k->nr; j++) good &= panel[i * g_k->nr + j] == (j < n ? b[i * (n + 1) + j] : 0);
+    verdict(good && intact(panel, k * g_k->nr), "panel_cols", n, k, 0);
+    done(b);
+    done(panel);
+    weights_done(&w);
+}
+
+static void check_gemm(size_t m, size_t n, size_t k, bool accumulate) {
+    size_t nr = g_k->nr, lda = k + 2, ldc = n + 5;
+    float *a = floats(m * lda, 1), *panel = floats(k * nr, 1), *c = floats(m * ldc, 1), *before = floats(m * ldc, 0);
+    int good = 1;
+    memcpy(before, c, m * ldc * sizeof *c);
+    g_k->gemm_panel(c, ldc, a, lda, panel, m, n, k, accumulate);
+    for (size_t r = 0; r < m; r++) {
+        for (size_t j = 0; j < ldc; j++) {
+            double sum = accumulate ? (double)before[r * ldc + j] : 0, size = fabs(sum);
+            for (size_t i = 0; i < k && j < n; i++) {
+                double term = (double)a[r * lda + i] * (double)panel[i * nr + j];
+                sum += term;
+                size += fabs(term);
+            }
+            if (j >= n)
+                good &= c[r * ldc + j] == before[r * ldc + j]; /* columns beyond n are somebody else's */
+            else
+                good &= fabs((double)c[r * ldc + j] - sum) <= ((double)k + 2) * 0x1p-24 * size;
+        }
+    }
+    verdict(good && intact(c, m * ldc), "gemm_panel", m, n, k);
+    done(a);
+    done(panel);
+    done(c);
+    done(before);
+}
+
+static void check_gemm_pairs(size_t m, size_t n, size_t k) {
+    size_t nr = g_k->nr, pairs = (k + 1) / 2;
+    weights w = weights_new(n * k, PALI_DTYPE_BF16);
+    float *a = floats(m * 2 * pairs, 1), *c = floats(m * n, 1);
+    uint16_t *halves = malloc((m * 2 * pairs + 1) * sizeof *halves);
+    uint32_t *panel = malloc((pairs * nr + 1) * sizeof *panel);
+    int good = 1;
+    if (!halves || !panel) exit(2);
+    for (size_t i = 0; i < m * 2 * pairs; i++) {
+        halves[i] = i % (2 * pairs) < k ? half_to_bf16(a[i]) : 0;
+        a[i] = half_from_bf16(halves[i]);
+    }
+    g_k->panel_rows_pairs(panel, w.data, k, n, k);
+    g_k->gemm_panel_pairs(c, n, (const uint32_t *)(const void *)halves, pairs, panel, m, n, pairs, false);
+    for (size_t r = 0; r < m; r++) {
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0, size = 0;
+            for (size_t i = 0; i < k; i++) {
+                double term = (double)a[r * 2 * pairs + i] * (double)w.values[j * k + i];
+                sum += term;
+                size += fabs(term);
+            }
+            good &= fabs((double)c[r * n + j] - sum) <= ((double)k + 2) * 0x1p-24 * size;
+        }
+    }
+    verdict(good && intact(c, m * n), "gemm_panel_pairs", m, n, k);
+    free(halves);
+    free(panel);
+    done(a);
+    done(c);
+    weights_done(&w);
+}
+
+/* Also: the sum of one (row, output) must be the same bits whatever m and n are. */
+static void check_dot(size_t n, size_t k, int dtype) {
+    size_t ldx = k + 1, ld = k + 2;
+    weights w = weights_new(n * ld, dtype);
+    float *x = floats(4 * ldx, 1), *y = floats(4 * n, 1), *one = floats(1, 1);
+    for (size_t m = 4; m >= 1; m--) {
+        int good = 1, same = 1;
+        float *before = floats(4 * n, 0);
+        memcpy(before, y, 4 * n * sizeof *y);
+        bool accumulate = m % 2;
+        g_k->dot_rows[dtype](y, n, x, ldx, w.data, ld, m, n, k, accumulate);
+        for (size_t r = 0; r < m; r++) {
+            for (size_t j = 0; j < n; j++) {
+                double sum = 0, size = 0;
+                for (size_t i = 0; i < k; i++) {
+                    double term = (double)x[r * ldx + i] * (double)w.values[j * ld + i];
+                    sum += term;
+                    size += fabs(term);
+                }
+                double start = accumulate ? (double)before[r * n + j] : 0;
+                good &= fabs((double)y[r * n + j] - sum - start) <= ((double)k + 2) * 0x1p-24 * (size + fabs(start));
+                *one = before[r * n + j];
+                g_k->dot_rows[dtype](one, 1, x + r * ldx, ldx, (const char *)w.data + j * ld * (dtype == PALI_DTYPE_F32 ? 4 : 2), ld, 1, 1, k, accumulate);
+                same &= *one == y[r * n + j];
+            }
+        }
+        verdict(good && intact(y, 4 * n), "dot_rows", m, n, k);
+        verdict(same, "dot_rows gives the same bits alone", m, n, k);
+        done(before);
+    }
+    done(x);
+    done(y);
+    done(one);
+    weights_done(&w);
+}
+
+static void check_sum_rows(size_t rows, size_t n) {
+    float *p = floats(rows, 1), *v = floats(rows * (n + 3), 1), *y = floats(n, 1), *before = floats(n, 0);
+    int good = 1;
+    for (int accumulate = 0; accumulate < 2; accumulate++) {
+        memcpy(before, y, n * sizeof *y);
+        g_k->sum_rows(y, p, v, n + 3, rows, n, accumulate);
+        for (size_t j = 0; j < n; j++) {
+            double sum = accumulate ? (double)before[j] : 0, size = fabs(sum);
+            for (size_t i = 0; i < rows; i++) {
+                sum += (double)p[i] * (double)v[i * (n + 3) + j];
+                size += fabs((double)p[i] * (double)v[i * (n + 3) + j]);
+            }
+            good &= fabs((double)y[j] - sum) <= ((double)rows + 2) * 0x1p-24 * size;
+        }
+    }
+    verdict(good && intact(y, n), "sum_rows", rows, n, 0);
+    done(p);
+    done(v);
+    done(y);
+    done(before);
+}
+
+static double gelu(double x) {
+    return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+}
+
+/* Elementwise functions over a range of sizes from tiny to saturating. A few float roundings each: 8 ulp, and an absolute
+ * floor of 2^-24 where 1 + tanh cancels (x below -3). */
+static void check_maps(size_t n) {
+    float *x = floats(n, 1), *y = floats(n, 1), *up = floats(n, 2);
+    int good = 1;
+    for (size_t i = 0; i < n; i++) x[i] *= powf(10, (float)(i % 9) - 6);
+    memcpy(y, x, n * sizeof *x);
+    g_k->gelu(y, n);
+    for (size_t i = 0; i < n; i++) good &= fabs((double)y[i] - gelu((double)x[i])) <= 8 * 0x1p-24 * fabs(gelu((double)x[i])) + 0x1p-23 * fabs((double)x[i]);
+    verdict(good && intact(y, n), "gelu", n, 0, 0);
+    memcpy(y, x, n * sizeof *x);
+    g_k->geglu(y, up, n);
+    for (size_t i = 0; i < n; i++)
+        good &= fabs((double)y[i] - gelu((double)x[i]) * (double)up[i]) <= (8 * 0x1p-24 * fabs(gelu((double)x[i])) + 0x1p-23 * fabs((double)x[i])) * fabs((double)up[i]);
+    verdict(good && intact(y, n), "geglu", n, 0, 0);
+    memcpy(y, x, n * sizeof *x);
+    g_k->softcap(y, n, 30);
+    for (size_t i = 0; i < n; i++) good &= fabs((double)y[i] - 30 * tanh((double)x[i] / 30)) <= 8 * 0x1p-24 * fabs((double)y[i]);
+    verdict(good && intact(y, n), "softcap", n, 0, 0);
+    memcpy(y, x, n * sizeof *x);
+    g_k->add(y, up, n);
+    for (size_t i = 0; i < n; i++) good &= y[i] == x[i] + up[i];
+    g_k->scale(y, x, n, 3.25f);
+    for (size_t i = 0; i < n; i++) good &= y[i] == x[i] * 3.25f;
+    verdict(good && intact(y, n), "add, scale", n, 0, 0);
+    done(x);
+    done(y);
+    done(up);
+}
+
+static void check_softmax(size_t n, float scale, float cap) {
+    float *x = floats(n, 10), *y = floats(n, 1);
+    double *p = malloc(n * sizeof *p), max = -1e300, sum = 0;
+    int good = 1;
+    if (!p) exit(2);
+    memcpy(y, x, n * sizeof *x);
+    g_k->softmax(y, n, scale, cap);
+    for (size_t i = 0; i < n; i++) {
+        p[i] = (double)x[i] * (double)scale;
+        if (cap > 0) p[i] = (double)cap * tanh(p[i] / (double)cap);
+        max = p[i] > max ? p[i] : max;
+    }
+    for (size_t i = 0; i < n; i++) sum += p[i] = exp(p[i] - max);
+    /* The exponent, up to 100 in size, is rounded to 2^-24 of itself, more than once with a cap; the sum of n terms errs by n/2 ulp at worst. */
+    for (size_t i = 0; i < n; i++) good &= fabs((double)y[i] - p[i] / sum) <= (4 * 100 + (double)n) * 0x1p-24 * p[i] / sum + 1e-37;
+    verdict(good && intact(y, n), "softmax", n, cap > 0, 0);
+    free(p);
+    done(x);
+    done(y);
+}
+
+static void check_norms(size_t n) {
+    float *x = floats(n, 3), *w = floats(n, 1), *b = floats(n, 1), *y = floats(n, 1);
+    double square = 0, mean = 0, var = 0;
+    int good = 1;
+    for (size_t i = 0; i < n; i++) {
+        square += (double)x[i] * (double)x[i] / (double)n;
+        mean += (double)x[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) var += ((double)x[i] - mean) * ((double)x[i] - mean) / (double)n;
+    double tolerance = ((double)n / 2 + 8) * 0x1p-24; /* of the sums, before the root halves it */
+    g_k->rms_norm(y, x, w, n, 1e-6f);
+    for (size_t i = 0; i < n; i++) {
+        double want = (double)x[i] / sqrt(square + 1e-6) * (1 + (double)w[i]);
+        good &= fabs((double)y[i] - want) <= tolerance * fabs((double)x[i]) / sqrt(square + 1e-6) * (1 + fabs((double)w[i]));
+    }
+    verdict(good && intact(y, n), "rms_norm", n, 0, 0);
+    if (n > 1) {
+        g_k->layer_norm(y, x, w, b, n, 1e-6f);
+        for (size_t i = 0; i < n; i++) {
+            double z = 1 / sqrt(var + 1e-6), want = ((double)x[i] - mean) * z * (double)w[i] + (double)b[i];
+            good &= fabs((double)y[i] - want) <= tolerance * ((fabs((double)x[i]) + 10) * z * fabs((double)w[i]) + fabs((double)b[i]));
+        }
+        verdict(good && intact(y, n), "layer_norm", n, 0, 0);
+    }
+    done(x);
+    done(w);
+    done(b);
+    done(y);
+}
+
+static void check_rope(size_t half) {
+    float *x = floats(2 * half, 1), *c = floats(half, 1), *s = floats(half, 1), *y = floats(2 * half, 1);
+    int good = 1;
+    memcpy(y, x, 2 * half * sizeof *x);
+    g_k->rope(y, c, s, half);
+    for (size_t i = 0; i < half; i++) {
+        double a = (double)x[i], b = (double)x[i + half], cs = (double)c[i], sn = (double)s[i];
+        double size = (fabs(a) + fabs(b)) * (fabs(cs) + fabs(sn));
+        good &= fabs((double)y[i] - (a * cs - b * sn)) <= 2 * 0x1p-24 * size && fabs((double)y[i + half] - (b * cs + a * sn)) <= 2 * 0x1p-24 * size;
+    }
+    verdict(good && intact(y, 2 * half), "rope", half, 0, 0);
+    done(x);
+    done(c);
+    done(s);
+    done(y);
+}
+
+static int same_float(float a, float b) {
+    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
+}
+
+/* All 65536 halves one way, ties and special values the other. */
+static void check_conversions(void) {
+    static uint16_t halves[65536 + 1], back[65536];
+    static float wide[65536];
+    int good = 1;
+    for (size_t i = 0; i < 65536; i++) memcpy((char *)halves + 1 + 2 * i, &(uint16_t){(uint16_t)i}, 2);
+    for (int dtype = PALI_DTYPE_BF16; dtype <= PALI_DTYPE_F16; dtype++) {
+        g_k->to_f32[dtype](wide, (char *)halves + 1, 65535);
+        for (size_t i = 0; i < 65535; i++) good &= same_float(wide[i], dtype == PALI_DTYPE_BF16 ? half_from_bf16((uint16_t)i) : half_from_f16((uint16_t)i));
+    }
+    verdict(good, "to_f32", 0, 0, 0);
+    for (uint32_t low = 0; low < 0x20000; low += 0x3fff) { /* ties, just below, just above */
+        for (size_t i = 0; i < 65535; i++) wide[i] = half_bits_to_f32(((uint32_t)i << 16) + (low & 0xffff) + (low > 0xffff));
+        g_k->to_bf16(back, wide, 65535);
+        for (size_t i = 0; i < 65535; i++) good &= back[i] == half_to_bf16(wide[i]);
+    }
+    for (size_t i = 0; i < 65535; i++) wide[i] = half_bits_to_f32((uint32_t)i << 16 | 0x8000);
+    g_k->to_bf16(back, wide, 65535);
+    for (size_t i = 0; i < 65535; i++) good &= back[i] == half_to_bf16(wide[i]);
+    verdict(good, "to_bf16", 0, 0, 0);
+}
+
+static void check_nan(void) {
+    float x[40];
+    for (size_t i = 0; i < 40; i++) x[i] = 1;
+    x[7] = x[39] = NAN;
+    g_k->gelu(x, 40);
+    verdict(isnan(x[7]) && isnan(x[39]) && x[8] > 0.84f, "gelu passes NaN on", 0, 0, 0);
+    x[7] = NAN;
+    g_k->softcap(x, 40, 30);
+    verdict(isnan(x[7]) && x[8] < 1, "softcap passes NaN on", 0, 0, 0);
+}
+
+static void check_level(void) {
+    static const size_t k_n[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64}, k_k[] = {1, 2, 5, 16, 31, 33, 72, 130};
+    static const size_t k_m[] = {1, 2, 3, 5, 6, 7, 8, 11, 12, 13}, k_lengths[] = {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 72, 127, 256, 1152, 2048, 4304};
+    rng_seed(&g_rng, 42);
+    for (size_t a = 0; a < sizeof k_n / sizeof k_n[0] && k_n[a] <= g_k->nr; a++) {
+        for (size_t b = 0; b < sizeof k_k / sizeof k_k[0]; b++) {
+            for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_F16; dtype++) check_panel(k_n[a], k_k[b], dtype);
+            for (size_t c = 0; c < sizeof k_m / sizeof k_m[0]; c++) {
+                check_gemm(k_m[c], k_n[a], k_k[b], (a + b + c) % 2);
+                if (g_k->gemm_panel_pairs) check_gemm_pairs(k_m[c], k_n[a], k_k[b]);
+            }
+        }
+    }
+    check_gemm(7, g_k->nr, 1152, false);
+    for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_F16; dtype++) {
+        for (size_t b = 0; b < sizeof k_lengths / sizeof k_lengths[0]; b++) check_dot(b % 5 + 1, k_lengths[b], dtype);
+        check_dot(9, 5000, dtype); /* beyond what fits in L1: several rows at once */
+        check_dot(4, 16384, dtype);
+    }
+    for (size_t b = 0; b < sizeof k_lengths / sizeof k_lengths[0]; b++) {
+        size_t n = k_lengths[b];
+        check_sum_rows(b % 4 + 1, n);
+        check_maps(n);
+        check_softmax(n, 0.3f, 0);
+        check_softmax(n, 1, 50);
+        check_norms(n);
+        check_rope(n);
+    }
+    check_conversions();
+    check_nan();
+}
+
+/* ---- Rates ---- */
+
+static double seconds_of(void (*work)(void *), void *context) {
+    double best = 1e9;
+    for (int run = 0; run < 5; run++) {
+        double start = clock_ms();
+        work(context);
+        double took = (clock_ms() - start) / 1e3;
+        best = took < best ? took : best;
+    }
+    return best;
+}
+
+typedef struct rate {
+    float *a, *c, *panel;
+    uint32_t *pairs;
+    char *weights;
+    size_t m, n, k;
+    int dtype;
+} rate;
+
+static void rate_gemm(void *context) {
+    rate *r = context;
+    for (int i = 0; i < 20; i++) g_k->gemm_panel(r->c, g_k->nr, r->a, r->k, r->panel, r->m, g_k->nr, r->k, false);
+}
+static void rate_pairs(void *context) {
+    rate *r = context;
+    for (int i = 0; i < 20; i++) g_k->gemm_panel_pairs(r->c, g_k->nr, r->pairs, r->k / 2, r->pairs, r->m, g_k->nr, r->k / 2, false);
+}
+static void rate_panel(void *context) {
+    rate *r = context;
+    for (int i = 0; i < 20; i++) g_k->panel_rows[r->dtype](r->panel, r->weights, r->k, g_k->nr, r->k);
+}
+static void rate_dot(void *context) {
+    rate *r = context;
+    g_k->dot_rows[r->dtype](r->c, r->n, r->a, r->k, r->weights, r->k, 1, r->n, r->k, false);
+}
+
+static void bench_level(void) {
+    rate r = {.m = 264, .n = 16384, .k = 1152};
+    r.a = calloc(r.m * 4096, sizeof *r.a);
+    r.c = calloc(r.m * 64 + r.n, sizeof *r.c);
+    r.panel = calloc(1152 * 64, sizeof *r.panel);
+    r.pairs = calloc(r.m * 1152, sizeof *r.pairs);
+    r.weights = calloc(r.n * 2048, 4);
+    if (!r.a || !r.c || !r.panel || !r.pairs || !r.weights) exit(2);
+    for (size_t i = 0; i < r.n * 2048; i++) ((float *)(void *)r.weights)[i] = 1;
+    double flop = 20 * 2.0 * (double)r.m * (double)g_k->nr * (double)r.k;
+    printf("%-11s gemm_panel       %7.1f GFLOP/s\n", cpu_level_name(g_k->level), flop / seconds_of(rate_gemm, &r) * 1e-9);
+    if (g_k->gemm_panel_pairs) printf("%-11s gemm_panel_pairs %7.1f GFLOP/s\n", cpu_level_name(g_k->level), flop / seconds_of(rate_pairs, &r) * 1e-9);
+    for (r.dtype = PALI_DTYPE_F32; r.dtype <= PALI_DTYPE_F16; r.dtype++) {
+        static const char *const k_names[] = {"", "f32", "bf16", "f16"};
+        r.k = 1152;
+        printf("%-11s panel_rows %-5s %7.2f Gweights/s\n", cpu_level_name(g_k->level), k_names[r.dtype], 20.0 * (double)g_k->nr * 1152 / seconds_of(rate_panel, &r) * 1e-9);
+        r.k = 2048;
+        double bytes = (double)(r.n * r.k) * (r.dtype == PALI_DTYPE_F32 ? 4 : 2);
+        printf("%-11s dot_rows %-7s %7.1f GB/s\n", cpu_level_name(g_k->level), k_names[r.dtype], bytes / seconds_of(rate_dot, &r) * 1e-9);
+    }
+    free(r.a);
+    free(r.c);
+    free(r.panel);
+    free(r.pairs);
+    free(r.weights);
+}
+
+int main(int argc, char **argv) {
+    bool bench = argc > 1 && strcmp(argv[1], "--bench") == 0;
+    for (int level = CPU_REF; level <= CPU_AVX512_BF16; level++) {
+        g_k = kernels_get((cpu_level)level);
+        if (!g_k) {
+            printf("%s: this machine has not got it\n", cpu_level_name((cpu_level)level));
+            continue;
+        }
+        if (bench)
+            bench_level();
+        else
+            check_level();
+    }
+    if (!bench) printf("%zu passed, %zu failed\n", g_passed, g_failed);
+    return g_failed != 0;
+}
