@@ -178,7 +178,8 @@ typedef struct pali_session_options {
 PALI_API void pali_session_options_init(pali_session_options *options);
 PALI_API pali_status pali_session_new(pali_session **out, pali_model *model, const pali_session_options *options);
 PALI_API void pali_session_free(pali_session *session);
-/* Stops the running call of this session soon; callable from any thread or signal handler. */
+/* Stops the running call of this session soon, or the next one if none is running: a signal may come just before the work
+ * begins. Callable from any thread or signal handler. */
 PALI_API void pali_session_cancel(pali_session *session);
 
 /* Called for each generated token of a greedy or sampled answer, eos included: its id, its log-probability, and the
@@ -198,7 +199,7 @@ typedef struct pali_generate_options {
     float repetition_penalty;  /* default 1 (off); counts ids of the prompt too, as Transformers does */
     int32_t num_beams;         /* default 1 */
     int32_t num_return;        /* sequences returned from beam search, <= num_beams; default 1 */
-    float length_penalty;      /* default 1 */
+    float length_penalty;      /* default 1; here 0 is a value: scores are not divided by a power of the length */
     pali_early_stopping early_stopping;
     int32_t ignore_eos;        /* 1: never stop at eos (for timing) */
     pali_token_fn on_token;    /* greedy and sampling only; may be NULL */

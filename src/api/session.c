@@ -62,6 +62,12 @@ static pali_status wrong(const char *field, double value, const char *expected) 
 static pali_status generate_options_read(pali_generate_options *o, const pali_generate_options *given) {
     pali_generate_options_init(o);
     STATUS_TRY(options_read(o, sizeof *o, given, "pali_generate_options"));
+    /* Zero means the default; only a length penalty of zero is a value. */
+    if (!o->max_tokens) o->max_tokens = 256;
+    if (o->top_p == 0) o->top_p = 1;
+    if (o->repetition_penalty == 0) o->repetition_penalty = 1;
+    if (!o->num_beams) o->num_beams = 1;
+    if (!o->num_return) o->num_return = 1;
     if (o->max_tokens < 1) return wrong("max_tokens", o->max_tokens, "at least 1");
     if (!(o->temperature >= 0) || !isfinite(o->temperature)) return wrong("temperature", (double)o->temperature, "0 or more");
     if (o->top_k < 0) return wrong("top_k", o->top_k, "0 or more");

@@ -41,7 +41,7 @@ static pali_status embed_run(session *s, embedding *out, const image *img, pali_
 }
 
 static pali_status finish(session *s, embedding *out, pali_status status) {
-    atomic_store(&s->cancel, 0);
+    session_done(s);
     if (status != PALI_OK) {
         mem_free(out->data);
         *out = (embedding){0};
@@ -58,9 +58,10 @@ pali_status embed_request(session *s, embedding *out, const request *q) {
     size_t d = s->m->cfg.text.width;
     kv_cache prefix = {0};
     result stats = {0};
+    *out = (embedding){0};
     float *last = mem_alloc(d, sizeof *last);
-    pali_status status = last ? embedding_new(out, 2, q->n_ids, d, 0) : status_no_memory(d * sizeof *last);
-    if (!last) *out = (embedding){0};
+    pali_status status = last ? session_check(s, q, 0) : status_no_memory(d * sizeof *last);
+    if (status == PALI_OK) status = embedding_new(out, 2, q->n_ids, d, 0);
     if (status == PALI_OK) status = session_prefill(s, &prefix, last, out->data, q, &stats);
     kv_free(&prefix);
     mem_free(last);

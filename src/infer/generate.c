@@ -63,12 +63,14 @@ static pali_status sequence_loop(session *s, kv_cache *own, const decode_buffers
 
 static pali_status sequence_generate(session *s, const request *q, const pali_generate_options *o, const kv_cache *prefix,
                                      const decode_buffers *b, result *r) {
-    sampler_options so = {o->temperature, (size_t)o->top_k, o->top_p, o->min_p, o->repetition_penalty, o->seed};
+    sampler_options so = {.temperature = o->temperature, .top_k = (size_t)o->top_k, .top_p = o->top_p, .min_p = o->min_p,
+                          .repetition_penalty = o->repetition_penalty, .seed = o->seed, .n_drawable = s->t ? tokenizer_n_ids(s->t) : 0,
+                          .never = s->m->cfg.image_token};
     sampler pick = {0};
     token_stream stream;
     kv_cache own = {0};
     token_stream_init(&stream, s->t);
-    pali_status status = sampler_init(&pick, &so, s->m->cfg.text.vocab_size, s->t ? tokenizer_n_ids(s->t) : 0);
+    pali_status status = sampler_init(&pick, &so, s->m->cfg.text.vocab_size);
     if (status == PALI_OK) status = kv_init(&own, &s->m->cfg.text, prefix);
     if (status == PALI_OK) {
         sampler_see(&pick, q->ids, q->n_ids);
@@ -169,15 +171,14 @@ static pali_status answer(session *s, const request *q, const pali_generate_opti
 
 pali_status generate(session *s, const request *q, const pali_generate_options *o, result **out) {
     decode_buffers b = {0};
-    result *r;
+    result *r = NULL;
     *out = NULL;
-    if ((size_t)o->max_tokens > SESSION_MAX_POSITIONS - (q->n_ids < SESSION_MAX_POSITIONS ? q->n_ids : SESSION_MAX_POSITIONS))
-        return status_fail(PALI_ERR_LIMIT, "max_tokens: %d after %zu ids is more than %u positions", (int)o->max_tokens, q->n_ids, SESSION_MAX_POSITIONS);
-    STATUS_TRY(result_new(&r, 1));
-    pali_status status = buffers_get(&b, &s->m->cfg.text, (size_t)o->num_beams);
+    pali_status status = session_check(s, q, (size_t)o->max_tokens);
+    if (status == PALI_OK) status = result_new(&r, 1);
+    if (status == PALI_OK) status = buffers_get(&b, &s->m->cfg.text, (size_t)o->num_beams);
     if (status == PALI_OK) status = answer(s, q, o, &b, r);
     buffers_free(&b);
-    atomic_store(&s->cancel, 0); /* a request to stop concerns one call */
+    session_done(s);
     if (status != PALI_OK) {
         result_free(r);
         return status;

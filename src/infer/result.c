@@ -27,17 +27,20 @@ void result_free(result *r) {
     mem_free(r);
 }
 
+pali_status sequence_reserve(sequence *s, size_t n) {
+    if (n <= s->cap) return PALI_OK;
+    int32_t *tokens = mem_grow(s->tokens, s->n, n, sizeof *tokens);
+    if (!tokens) return status_no_memory(n * sizeof *tokens);
+    s->tokens = tokens;
+    float *logprobs = mem_grow(s->logprobs, s->n, n, sizeof *logprobs);
+    if (!logprobs) return status_no_memory(n * sizeof *logprobs);
+    s->logprobs = logprobs;
+    s->cap = n;
+    return PALI_OK;
+}
+
 pali_status sequence_push(sequence *s, int32_t token, float logprob) {
-    if (s->n == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 32;
-        int32_t *tokens = mem_grow(s->tokens, s->n, cap, sizeof *tokens);
-        if (!tokens) return status_no_memory(cap * sizeof *tokens);
-        s->tokens = tokens;
-        float *logprobs = mem_grow(s->logprobs, s->n, cap, sizeof *logprobs);
-        if (!logprobs) return status_no_memory(cap * sizeof *logprobs);
-        s->logprobs = logprobs;
-        s->cap = cap;
-    }
+    if (s->n == s->cap) STATUS_TRY(sequence_reserve(s, s->cap ? 2 * s->cap : 32));
     s->tokens[s->n] = token;
     s->logprobs[s->n++] = logprob;
     s->score += (double)logprob;

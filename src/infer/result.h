@@ -24,6 +24,8 @@ typedef struct result {
 /* Room for n sequences, all empty. */
 pali_status result_new(result **out, size_t n);
 void result_free(result *r);
+/* Makes room for n tokens in all. */
+pali_status sequence_reserve(sequence *s, size_t n);
 /* Appends a token and adds its log-probability to the score. */
 pali_status sequence_push(sequence *s, int32_t token, float logprob);
 /* Sets the text from the tokens; "" without a tokenizer. */

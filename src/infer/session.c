@@ -25,6 +25,10 @@ void session_free(session *s) {
     exec_free(&s->e);
 }
 
+void session_done(session *s) {
+    atomic_store(&s->cancel, 0);
+}
+
 /* Two independent 64-bit hashes of the size and the pixels, eight bytes a step: a false match needs 2^-128 of luck. */
 static void image_hash(uint64_t hash[2], const image *img) {
     size_t n = img->width * img->height * 3;
@@ -89,31 +93,40 @@ static pali_status report(const request *q, const char *what, uint64_t done, uin
     return PALI_OK;
 }
 
-pali_status session_rows(session *s, float *x, const request *q, result *stats) {
-    size_t d = s->m->cfg.text.width, n_patches = s->m->cfg.vit.n_patches, n_image_ids = 0, row = 0;
+pali_status session_check(const session *s, const request *q, size_t n_more) {
+    size_t n, n_image_ids = 0, n_rows = q->n_images * s->m->cfg.vit.n_patches;
+    if (q->n_ids == 0) return status_fail(PALI_ERR_ARGUMENT, "prompt: no ids");
+    if (!mem_add(&n, q->n_ids, n_more) || n > SESSION_MAX_POSITIONS || q->n_images > SESSION_MAX_POSITIONS)
+        return status_fail(PALI_ERR_LIMIT, "prompt: %zu ids and %zu more are over the limit of %u positions", q->n_ids, n_more, SESSION_MAX_POSITIONS);
     for (size_t i = 0; i < q->n_ids; i++) n_image_ids += q->ids[i] == s->m->cfg.image_token;
-    if (n_image_ids != q->n_images * n_patches)
-        return status_fail(PALI_ERR_ARGUMENT, "prompt: %zu image ids, but %zu pictures give %zu rows", n_image_ids, q->n_images, q->n_images * n_patches);
-    /* The k-th image id takes the k-th row of all pictures in order, wherever it stands. */
+    if (n_image_ids == n_rows) return PALI_OK;
+    return status_fail(PALI_ERR_ARGUMENT, "prompt: %zu image ids, but %zu pictures give %zu rows", n_image_ids, q->n_images, n_rows);
+}
+
+/* Input rows x [n_ids, D]. Text comes first, so that a wrong id costs nothing; then the k-th image id takes the k-th row of
+ * all pictures in order, wherever it stands. */
+static pali_status rows_fill(session *s, float *x, const request *q, result *stats) {
+    const int32_t image_token = s->m->cfg.image_token;
+    size_t d = s->m->cfg.text.width, n_patches = s->m->cfg.vit.n_patches, row = 0;
+    for (size_t i = 0; i < q->n_ids; i++)
+        if (q->ids[i] != image_token) STATUS_TRY(gemma_embed(&s->e, &s->m->text, x + i * d, &q->ids[i], 1));
     for (size_t i = 0; i < q->n_images; i++) {
         const float *features = NULL;
         STATUS_TRY(report(q, "vision", i, q->n_images));
         STATUS_TRY(features_get(s, &features, q->images[i], stats));
         for (size_t p = 0; p < n_patches; row++) {
-            if (q->ids[row] != s->m->cfg.image_token) continue;
+            if (q->ids[row] != image_token) continue;
             memcpy(x + row * d, features + p++ * d, d * sizeof *x);
         }
     }
-    for (size_t i = 0; i < q->n_ids; i++)
-        if (q->ids[i] != s->m->cfg.image_token) STATUS_TRY(gemma_embed(&s->e, &s->m->text, x + i * d, &q->ids[i], 1));
-    stats->image_tokens = n_image_ids;
-    stats->prompt_tokens = q->n_ids - n_image_ids;
+    stats->image_tokens = q->n_images * n_patches;
+    stats->prompt_tokens = q->n_ids - stats->image_tokens;
     return PALI_OK;
 }
 
 static pali_status prefix_run(session *s, kv_cache *prefix, float *hidden, float *all, float *x, const request *q, result *stats) {
     const gemma *g = &s->m->text;
-    STATUS_TRY(session_rows(s, x, q, stats));
+    STATUS_TRY(rows_fill(s, x, q, stats));
     STATUS_TRY(report(q, "prefill", 0, q->n_ids));
     double start = clock_ms();
     gemma_segment segment = {prefix, q->n_ids, true};
@@ -127,8 +140,6 @@ static pali_status prefix_run(session *s, kv_cache *prefix, float *hidden, float
 pali_status session_prefill(session *s, kv_cache *prefix, float *hidden, float *all, const request *q, result *stats) {
     size_t d = s->m->cfg.text.width;
     *prefix = (kv_cache){0};
-    if (q->n_ids == 0) return status_fail(PALI_ERR_ARGUMENT, "prompt: no ids");
-    if (q->n_ids > SESSION_MAX_POSITIONS) return status_fail(PALI_ERR_LIMIT, "prompt: %zu ids, more than the limit of %u", q->n_ids, SESSION_MAX_POSITIONS);
     float *x = mem_alloc(q->n_ids * d, sizeof *x);
     if (!x) return status_no_memory(q->n_ids * d * sizeof *x);
     pali_status status = kv_init(prefix, &s->m->cfg.text, NULL);

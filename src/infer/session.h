@@ -9,7 +9,9 @@
 #include "model/model.h"
 
 #define SESSION_FEATURES 4u           /* pictures whose projector output is kept */
-#define SESSION_MAX_POSITIONS 131072u /* images, prompt and answer together */
+/* Images, prompt and answer together. Four times what the text model was made for leaves room for many pictures; a
+ * megabyte of text is refused instead of running for hours. */
+#define SESSION_MAX_POSITIONS 32768u
 
 typedef struct session_feature {
     uint64_t hash[2];  /* of the picture's size and pixels */
@@ -39,14 +41,17 @@ typedef struct request {
 
 pali_status session_init(session *s, const model *m, const tokenizer *t, int n_threads);
 void session_free(session *s);
+/* Ends a call: a request to stop concerns one call, the running one or, if there is none, the next. */
+void session_done(session *s);
 
 /* pixels [3, R, R] of a picture into s->pixels. */
 pali_status session_pixels(session *s, const image *img);
 /* s->pixels through the tower into s->vision [P, W]. */
 pali_status session_vision(session *s);
-/* Input rows x [n_ids, D] of a request: projector rows at image ids, scaled embeddings elsewhere. */
-pali_status session_rows(session *s, float *x, const request *q, result *stats);
-/* Runs a request's prefix: *prefix (kv_free it) gets its keys and values, hidden [D] the last position after the final norm.
+/* Refuses, before any work, a request that cannot be run: as many image ids as its pictures have rows, and at most
+ * SESSION_MAX_POSITIONS with n_more to come. */
+pali_status session_check(const session *s, const request *q, size_t n_more);
+/* Runs a checked request's prefix: *prefix (kv_free it) gets its keys and values, hidden [D] the last position after the final norm.
  * all [n_ids, D], if given, receives every position. Times and counts go into *stats. */
 pali_status session_prefill(session *s, kv_cache *prefix, float *hidden, float *all, const request *q, result *stats);
 
