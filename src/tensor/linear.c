@@ -13,7 +13,7 @@
 
 #define FEW_ROWS 8u              /* up to here streaming beats expanding panels (measured) */
 #define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
-#define BLOCK_K 1152u            /* panel height: 64 outputs * 1152 * 4 bytes = 288 KiB, well inside L2 */
+#define PANEL_BYTES 98304u       /* of a panel: all of x runs over it from L2 at full speed; 290 KiB ran at 60 % */
 #define PAIRS_MIN_WEIGHTS 262144u /* smaller matrices gain nothing from bf16 products and keep x in full precision */
 #define BLOCK_M_MIN 48u          /* rows per task at least, or the panel is not worth expanding */
 
@@ -41,10 +41,15 @@ static void tile_stream(const product *p, const mat *w, float *c, size_t ldc, si
     }
 }
 
+/* Height of a panel at most, in k; a multiple of 16. */
+static size_t block_max(const product *p) {
+    return PANEL_BYTES / (p->e->k->nr * (p->x_pairs ? sizeof(uint16_t) : sizeof(float)));
+}
+
 static void tile_gemm(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, void *panel,
                       bool accumulate) {
     const kernels *kn = p->e->k;
-    size_t k = w->cols, n_blocks = (k + BLOCK_K - 1) / BLOCK_K;
+    size_t k = w->cols, max = block_max(p), n_blocks = (k + max - 1) / max;
     size_t step = ((k + n_blocks - 1) / n_blocks + 15) & ~(size_t)15; /* even blocks, whole vectors */
     for (size_t k0 = 0; k0 < k; k0 += step, accumulate = true) {
         size_t kb = k - k0 < step ? k - k0 : step;
@@ -71,7 +76,7 @@ static void tile_run(const product *p, const mat *w, float *c, size_t ldc, size_
 
 /* Bytes at the start of worker scratch that hold a panel; the up tile of GeGLU follows. */
 static size_t panel_bytes(const product *p) {
-    return p->m <= FEW_ROWS ? 0 : (BLOCK_K + 16) * p->e->k->nr * sizeof(float);
+    return p->m <= FEW_ROWS ? 0 : PANEL_BYTES;
 }
 
 static void product_task(void *context, size_t task, size_t worker) {

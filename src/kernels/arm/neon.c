@@ -56,6 +56,7 @@ static inline void vu_store(void *p, vu v) {
     memcpy(p, x, sizeof x);
 }
 
+#define v_opaque(x) __asm__("" : "+w"(x))
 #define v_zero() vdupq_n_f32(0)
 #define v_set1(x) vdupq_n_f32(x)
 #define v_load(p) vld1q_f32(p)

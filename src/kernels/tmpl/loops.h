@@ -13,6 +13,7 @@
  *   v_pow2(n)                                 2^n for integral n in [-126, 127]
  *   v_abs, v_sign_of(a, b)                    |a|; a >= 0 with the sign of b
  *   v_pick_less(a, b, x, y)                   a < b ? x : y
+ *   v_opaque(x)                               hides from the compiler where x came from
  *   v_load_bf16, v_load_f16                   VL halves widened
  *   v_store_bf16                              rounded to nearest even
  *   vu_load(p), vu_transpose(r[VL]), vu_store, vu_f32
@@ -70,7 +71,10 @@ static void k_panel_cols(float *panel, const float *b, size_t ld, size_t n, size
 /* ---- Matrix product ---- */
 
 #define TILE_TYPE float
-#define TILE_MULTIPLY(acc, a, b) v_fma(v_set1(a), v_load(b), acc)
+#define TILE_VECTOR vf
+#define TILE_BROADCAST(a) v_set1(a)
+#define TILE_LOAD(p) v_load(p)
+#define TILE_MULTIPLY(acc, a, b) v_fma(a, b, acc)
 #include "kernels/tmpl/tile.h"
 
 static void k_gemm_panel(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t m, size_t n, size_t k, bool accumulate) {

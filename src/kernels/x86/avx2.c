@@ -16,6 +16,7 @@ static inline __m256i v_first(size_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
+#define v_opaque(x) __asm__("" : "+x"(x))
 #define v_zero() _mm256_setzero_ps()
 #define v_set1(x) _mm256_set1_ps(x)
 #define v_load(p) _mm256_loadu_ps(p)

@@ -20,6 +20,7 @@ static inline __mmask16 v_first(size_t n) {
     return (__mmask16)((1u << n) - 1u);
 }
 
+#define v_opaque(x) __asm__("" : "+v"(x))
 #define v_zero() _mm512_setzero_ps()
 #define v_set1(x) _mm512_set1_ps(x)
 #define v_load(p) _mm512_loadu_ps(p)

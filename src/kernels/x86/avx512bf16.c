@@ -17,7 +17,10 @@ static void panel_rows_pairs(uint32_t *panel, const void *w, size_t ld, size_t n
 }
 
 #define TILE_TYPE uint32_t
-#define TILE_MULTIPLY(acc, a, b) _mm512_dpbf16_ps(acc, (__m512bh)_mm512_set1_epi32((int)(a)), (__m512bh)vu_load(b))
+#define TILE_VECTOR vu
+#define TILE_BROADCAST(a) _mm512_set1_epi32((int)(a))
+#define TILE_LOAD(p) vu_load(p)
+#define TILE_MULTIPLY(acc, a, b) _mm512_dpbf16_ps(acc, (__m512bh)(a), (__m512bh)(b))
 #include "kernels/tmpl/tile.h"
 
 void kernels_fill_avx512bf16(kernels *k) {
