@@ -102,7 +102,8 @@ pali_status image_decode(image *out, const uint8_t *bytes, size_t n_bytes, const
     }
     image_decoder *decode = find_decoder(bytes, n_bytes);
     if (!decode) {
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: not a picture in a known format (JPEG, PNG, WebP, GIF, BMP, PBM/PGM/PPM)", name);
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: not a picture in a known format (JPEG, PNG, WebP, GIF, BMP, PBM/PGM/PPM)",
+                           name);
     }
     int orientation = 1;
     pali_status s = decode(out, &orientation, &src);

@@ -38,29 +38,39 @@ static pali_status unsupported(const image_source *src, const char *what, uint32
     return status_fail(PALI_ERR_UNSUPPORTED, "%s: BMP: %s: %u is not supported", src->name, what, (unsigned)value);
 }
 
-/* Bit masks: inside headers of 52 bytes and more (alpha from 56), behind shorter ones. Without masks 16 bits are 5-5-5. */
+static const uint32_t k_mask_555[4] = {0x7c00, 0x3e0, 0x1f, 0}, k_mask_565[4] = {0xf800, 0x7e0, 0x1f, 0};
+static const uint32_t k_mask_bgr[4] = {0xff0000, 0xff00, 0xff, 0}, k_mask_bgra[4] = {0xff0000, 0xff00, 0xff, 0xff000000};
+
+/* 16 bits: 5-5-5 or 5-6-5; 24 bits: the plain order; 32 bits: any order of whole bytes. */
+static bool are_masks_known(const uint32_t *m, size_t n_bits) {
+    const size_t n_rgb_bytes = 3 * sizeof *m;
+    if (n_bits == 16) return memcmp(m, k_mask_555, n_rgb_bytes) == 0 || memcmp(m, k_mask_565, n_rgb_bytes) == 0;
+    if (n_bits == 24) return memcmp(m, k_mask_bgr, n_rgb_bytes) == 0;
+    for (size_t i = 0; i < 4; i++) {
+        const bool is_byte = m[i] == 0xff || m[i] == 0xff00 || m[i] == 0xff0000 || m[i] == 0xff000000;
+        if (!is_byte && (i < 3 || m[i] != 0)) return false;
+    }
+    return true;
+}
+
+/* Bit masks lie inside headers of 52 bytes and more (alpha from 56), behind shorter ones. All zero means BGRA. */
 static pali_status read_masks(bmp_header *h, size_t *at, size_t header_bytes, const image_source *src) {
-    static const uint32_t bits555[4] = {0x7c00, 0x3e0, 0x1f, 0}, bytes_bgr[4] = {0xff0000, 0xff00, 0xff, 0};
-    static const uint32_t bytes_bgra[4] = {0xff0000, 0xff00, 0xff, 0xff000000};
-    memcpy(h->masks, h->n_bits == 16 ? bits555 : bytes_bgr, sizeof h->masks);
+    memcpy(h->masks, h->n_bits == 16 ? k_mask_555 : k_mask_bgr, sizeof h->masks);
     if (h->compression != BMP_BITFIELDS) return PALI_OK;
     if (h->n_bits < 16) return unsupported(src, "bit masks for a pixel depth in bits", (uint32_t)h->n_bits);
 
-    size_t from = FILE_HEADER_BYTES + 40;
+    const size_t from = FILE_HEADER_BYTES + 40, n_masks = header_bytes >= 56 ? 4 : 3;
     if (header_bytes < 52) {
         *at += 12;
         if (*at > src->n_bytes) return ends_early(src);
     }
-    for (size_t i = 0; i < 3; i++) h->masks[i] = read_u32(src->bytes + from + 4 * i);
-    h->masks[3] = header_bytes >= 56 ? read_u32(src->bytes + from + 12) : 0;
+    h->masks[3] = 0;
+    for (size_t i = 0; i < n_masks; i++) h->masks[i] = read_u32(src->bytes + from + 4 * i);
     const uint32_t *m = h->masks;
-    if (h->n_bits == 32 && (m[0] | m[1] | m[2] | m[3]) == 0) memcpy(h->masks, bytes_bgra, sizeof h->masks);
-    for (size_t i = 0; i < 4; i++) {
-        const bool is_byte = m[i] == 0xff || m[i] == 0xff00 || m[i] == 0xff0000 || m[i] == 0xff000000;
-        const bool is_565 = m[0] == 0xf800 && m[1] == 0x7e0 && m[2] == 0x1f;
-        const bool is_555 = memcmp(m, bits555, 3 * sizeof *m) == 0;
-        if (h->n_bits == 32 ? is_byte || (i == 3 && m[i] == 0) : h->n_bits == 16 ? is_565 || is_555 : memcmp(m, bytes_bgr, 3 * sizeof *m) == 0) continue;
-        return unsupported(src, "bit mask", m[i]);
+    if (h->n_bits == 32 && (m[0] | m[1] | m[2] | m[3]) == 0) memcpy(h->masks, k_mask_bgra, sizeof h->masks);
+    if (!are_masks_known(m, h->n_bits)) {
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: BMP: the bit masks %08x %08x %08x %08x are not supported", src->name,
+                           (unsigned)m[0], (unsigned)m[1], (unsigned)m[2], (unsigned)m[3]);
     }
     return PALI_OK;
 }

@@ -101,6 +101,7 @@ static void read_transparency(png_reader *r) {
 
 /* "Raw profile type exif", as ImageMagick writes EXIF: three lines of heading, then hexadecimal digits. */
 static int profile_orientation(png_reader *r, const char *text, size_t n) {
+    static const char digits[] = "0123456789ABCDEF0123456789abcdef"; /* both cases, 16 apart */
     size_t at = 0, n_digits = 0;
     for (int line = 0; line < 3; line++) {
         const char *end = memchr(text + at, '\n', n - at);
@@ -112,9 +113,10 @@ static int profile_orientation(png_reader *r, const char *text, size_t n) {
     if (!r->profile) fail(r, status_no_memory(n / 2 + 1));
     for (; at < n; at++) {
         const char c = text[at];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-        if (digit < 0) continue;
-        r->profile[n_digits / 2] = (uint8_t)(r->profile[n_digits / 2] << 4 | digit);
+        const char *digit = c ? strchr(digits, c) : NULL;
+        if (!digit) continue;
+        const size_t value = (size_t)(digit - digits) % 16;
+        r->profile[n_digits / 2] = (uint8_t)(r->profile[n_digits / 2] << 4 | value);
         n_digits++;
     }
     return exif_orientation(r->profile, n_digits / 2);
@@ -157,6 +159,10 @@ static void convert_row(const png_reader *r, uint8_t *rgb, const uint8_t *raw) {
         uint8_t v[3];
         for (size_t c = 0; c < 3; c++) v[c] = (uint8_t)(raw[is_rgb ? c * step : 0] * scale);
         if (r->depth == 16 && r->color_type == PNG_COLOR_TYPE_GRAY) memset(v, raw[0] ? 255 : raw[1], 3);
+        if (!has_alpha && !r->has_key) {
+            memcpy(rgb + 3 * i, v, 3);
+            continue;
+        }
         unsigned alpha = has_alpha ? raw[(n_channels - 1) * step] : 255u;
         if (r->has_key && memcmp(v, r->key, 3) == 0) alpha = 0;
         for (size_t c = 0; c < 3; c++) rgb[3 * i + c] = image_over_white(v[c], alpha);
@@ -214,7 +220,9 @@ pali_status image_png_decode(image *out, int *orientation, const image_source *s
     r.out = out;
     r.orientation = orientation;
     r.codec = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &r, on_codec_error, on_codec_warning, &r, on_alloc, on_free);
-    if (!r.codec) return r.status != PALI_OK ? r.status : status_fail(PALI_ERR_INTERNAL, "%s: PNG: cannot set up libpng", src->name);
+    if (!r.codec) {
+        return r.status != PALI_OK ? r.status : status_fail(PALI_ERR_INTERNAL, "%s: PNG: cannot set up libpng", src->name);
+    }
     read_guarded(&r);
     png_destroy_read_struct(&r.codec, &r.info, NULL);
     mem_free(r.raw);

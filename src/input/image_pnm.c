@@ -43,7 +43,8 @@ static pali_status read_number(pnm_reader *r, uint64_t *out, const char *what) {
         } else if (is_space(c)) {
             if (n > 0) break;
         } else if (c < '0' || c > '9' || n == MAX_TOKEN_BYTES) {
-            return status_fail(PALI_ERR_FORMAT, "%s: PNM: %s: expected a number of at most %u digits", r->src->name, what, MAX_TOKEN_BYTES);
+            return status_fail(PALI_ERR_FORMAT, "%s: PNM: %s: expected a number of at most %u digits", r->src->name, what,
+                               MAX_TOKEN_BYTES);
         } else {
             *out = *out * 10 + (unsigned)(c - '0');
             n++;
@@ -54,7 +55,8 @@ static pali_status read_number(pnm_reader *r, uint64_t *out, const char *what) {
 
 static pali_status make_table(pnm_reader *r, uint64_t max_value, bool is_grey) {
     if (max_value == 0 || max_value > 65535) {
-        return status_fail(PALI_ERR_FORMAT, "%s: PNM: maximum %llu: expected 1 to 65535", r->src->name, (unsigned long long)max_value);
+        return status_fail(PALI_ERR_FORMAT, "%s: PNM: maximum %llu: expected 1 to 65535", r->src->name,
+                           (unsigned long long)max_value);
     }
     const double top = is_grey && max_value > 255 ? 65535.0 : 255.0;
     r->table = mem_alloc((size_t)max_value + 1, 1);

@@ -219,24 +219,30 @@ static pali_status choose_kernels(resize_kernels *out) {
     return PALI_OK;
 }
 
-/* A pass over one axis: dst [in_h, n_out, channels] or [n_out, in_w, channels] from src [in_h, in_w, channels]. */
-typedef pali_status resize_pass(void *dst, size_t n_out, const void *src, size_t in_w, size_t in_h, size_t channels, filter_kind filter);
+typedef struct resize_source {
+    const void *data; /* [height, width, channels] */
+    size_t width, height, channels;
+} resize_source;
 
-static pali_status horizontal_u8(void *dst, size_t n_out, const void *src, size_t in_w, size_t in_h, size_t channels, filter_kind filter) {
-    const size_t n_step = channels == 3 ? 3 * LANES : LANES, n_row_bytes = in_w * channels, stride = n_row_bytes + n_step;
+/* A pass over one axis: dst [height, n_out, channels] or [n_out, width, channels]. */
+typedef pali_status resize_pass(void *dst, size_t n_out, const resize_source *src, filter_kind filter);
+
+static pali_status horizontal_u8(void *dst, size_t n_out, const resize_source *src, filter_kind filter) {
+    const size_t channels = src->channels, n_step = channels == 3 ? MAX_VECTORS * LANES : LANES;
+    const size_t n_row_bytes = src->width * channels, stride = n_row_bytes + n_step;
     resize_axis axis;
     resize_kernels kernels;
     STATUS_TRY(choose_kernels(&kernels));
-    STATUS_TRY(axis_init(&axis, n_out, in_w, filter));
+    STATUS_TRY(axis_init(&axis, n_out, src->width, filter));
     const size_t n_lanes = (axis.n_taps * channels + n_step - 1) / n_step * n_step, n_out_bytes = n_out * channels;
     int32_t *weights = fixed_weights(&axis, channels, n_lanes);
     int32_t *rows = mem_calloc(ROWS * stride, sizeof *rows); /* readable past their ends */
     uint8_t *done = mem_alloc(ROWS, n_out_bytes);
     pali_status s = weights && rows && done ? PALI_OK : status_no_memory(n_out * n_lanes * sizeof *weights);
-    for (size_t y = 0; s == PALI_OK && y < in_h; y += ROWS) {
-        const size_t n_rows = in_h - y < ROWS ? in_h - y : ROWS;
+    for (size_t y = 0; s == PALI_OK && y < src->height; y += ROWS) {
+        const size_t n_rows = src->height - y < ROWS ? src->height - y : ROWS;
         for (size_t r = 0; r < n_rows; r++) {
-            const uint8_t *row = (const uint8_t *)src + (y + r) * n_row_bytes;
+            const uint8_t *row = (const uint8_t *)src->data + (y + r) * n_row_bytes;
             for (size_t x = 0; x < n_row_bytes; x++) rows[r * stride + x] = row[x];
         }
         kernels.rows(done, rows, stride, &axis, weights, n_lanes, channels);
@@ -249,15 +255,15 @@ static pali_status horizontal_u8(void *dst, size_t n_out, const void *src, size_
     return s;
 }
 
-static pali_status vertical_u8(void *dst, size_t n_out, const void *src, size_t in_w, size_t in_h, size_t channels, filter_kind filter) {
-    const size_t n_row_bytes = in_w * channels;
+static pali_status vertical_u8(void *dst, size_t n_out, const resize_source *src, filter_kind filter) {
+    const size_t n_row_bytes = src->width * src->channels;
     resize_axis axis;
     resize_kernels kernels;
     STATUS_TRY(choose_kernels(&kernels));
-    STATUS_TRY(axis_init(&axis, n_out, in_h, filter));
+    STATUS_TRY(axis_init(&axis, n_out, src->height, filter));
     int32_t *weights = fixed_weights(&axis, 1, axis.n_taps);
     for (size_t i = 0; weights && i < n_out; i++) {
-        const uint8_t *first = (const uint8_t *)src + axis.start[i] * n_row_bytes;
+        const uint8_t *first = (const uint8_t *)src->data + axis.start[i] * n_row_bytes;
         kernels.row((uint8_t *)dst + i * n_row_bytes, first, n_row_bytes, weights + i * axis.n_taps, axis.count[i]);
     }
     pali_status s = weights ? PALI_OK : status_no_memory(n_out * axis.n_taps * sizeof *weights);
@@ -266,12 +272,11 @@ static pali_status vertical_u8(void *dst, size_t n_out, const void *src, size_t 
     return s;
 }
 
-static pali_status horizontal_f32(void *dst, size_t n_out, const void *src, size_t in_w, size_t in_h, size_t channels, filter_kind filter) {
-    resize_axis axis;
-    (void)channels; /* one plane */
-    STATUS_TRY(axis_init(&axis, n_out, in_w, filter));
-    for (size_t y = 0; y < in_h; y++) {
-        const float *row = (const float *)src + y * in_w;
+static pali_status horizontal_f32(void *dst, size_t n_out, const resize_source *src, filter_kind filter) {
+    resize_axis axis; /* a float picture has one channel */
+    STATUS_TRY(axis_init(&axis, n_out, src->width, filter));
+    for (size_t y = 0; y < src->height; y++) {
+        const float *row = (const float *)src->data + y * src->width;
         for (size_t i = 0; i < n_out; i++) {
             double sum = 0.0;
             for (size_t k = 0; k < axis.count[i]; k++) sum += (double)row[axis.start[i] + k] * axis.weight[i * axis.n_taps + k];
@@ -282,16 +287,15 @@ static pali_status horizontal_f32(void *dst, size_t n_out, const void *src, size
     return PALI_OK;
 }
 
-static pali_status vertical_f32(void *dst, size_t n_out, const void *src, size_t in_w, size_t in_h, size_t channels, filter_kind filter) {
+static pali_status vertical_f32(void *dst, size_t n_out, const resize_source *src, filter_kind filter) {
     resize_axis axis;
-    (void)channels; /* one plane */
-    STATUS_TRY(axis_init(&axis, n_out, in_h, filter));
+    STATUS_TRY(axis_init(&axis, n_out, src->height, filter));
     for (size_t i = 0; i < n_out; i++) {
-        const float *first = (const float *)src + axis.start[i] * in_w;
-        for (size_t x = 0; x < in_w; x++) {
+        const float *first = (const float *)src->data + axis.start[i] * src->width;
+        for (size_t x = 0; x < src->width; x++) {
             double sum = 0.0;
-            for (size_t k = 0; k < axis.count[i]; k++) sum += (double)first[k * in_w + x] * axis.weight[i * axis.n_taps + k];
-            ((float *)dst)[i * in_w + x] = (float)sum;
+            for (size_t k = 0; k < axis.count[i]; k++) sum += (double)first[k * src->width + x] * axis.weight[i * axis.n_taps + k];
+            ((float *)dst)[i * src->width + x] = (float)sum;
         }
     }
     axis_free(&axis);
@@ -299,7 +303,8 @@ static pali_status vertical_f32(void *dst, size_t n_out, const void *src, size_t
 }
 
 /* Positions are summed up step by step, as in the reference: for large pictures that is not the same as multiplying. */
-static pali_status nearest(uint8_t *dst, size_t out_w, size_t out_h, const uint8_t *src, size_t in_w, size_t in_h, size_t n_pixel_bytes) {
+static pali_status nearest(uint8_t *dst, size_t out_w, size_t out_h, const resize_source *src, size_t n_pixel_bytes) {
+    const size_t in_w = src->width, in_h = src->height;
     const double step_x = (double)in_w / (double)out_w, step_y = (double)in_h / (double)out_h;
     size_t *from_x = mem_alloc(out_w, sizeof *from_x);
     if (!from_x) return status_no_memory(out_w * sizeof *from_x);
@@ -307,7 +312,7 @@ static pali_status nearest(uint8_t *dst, size_t out_w, size_t out_h, const uint8
     for (size_t x = 0; x < out_w; x++, at += step_x) from_x[x] = (size_t)at < in_w ? (size_t)at : in_w - 1;
     at = step_y * 0.5;
     for (size_t y = 0; y < out_h; y++, at += step_y) {
-        const uint8_t *row = src + ((size_t)at < in_h ? (size_t)at : in_h - 1) * in_w * n_pixel_bytes;
+        const uint8_t *row = (const uint8_t *)src->data + ((size_t)at < in_h ? (size_t)at : in_h - 1) * in_w * n_pixel_bytes;
         uint8_t *to = dst + y * out_w * n_pixel_bytes;
         for (size_t x = 0; x < out_w; x++) memcpy(to + x * n_pixel_bytes, row + from_x[x] * n_pixel_bytes, n_pixel_bytes);
     }
@@ -321,9 +326,10 @@ static bool is_vertical_first(size_t out_w, size_t out_h, size_t in_w, size_t in
     return less_h > 0 && less_h > 2 * less_w;
 }
 
-static pali_status resize_any(void *dst, size_t out_w, size_t out_h, const void *src, size_t in_w, size_t in_h, size_t channels,
-                              size_t n_sample_bytes, resize_filter filter, resize_pass *horizontal, resize_pass *vertical) {
-    const size_t sides[] = {out_w, out_h, in_w, in_h}, n_pixel_bytes = channels * n_sample_bytes;
+static pali_status resize_any(void *dst, size_t out_w, size_t out_h, const resize_source *src, size_t n_sample_bytes,
+                              resize_filter filter, resize_pass *horizontal, resize_pass *vertical) {
+    const size_t in_w = src->width, in_h = src->height, sides[] = {out_w, out_h, in_w, in_h};
+    const size_t n_pixel_bytes = src->channels * n_sample_bytes;
     for (size_t i = 0; i < 4; i++) {
         if (sides[i] == 0 || sides[i] > MAX_SIDE) {
             return status_fail(PALI_ERR_ARGUMENT, "resize: a side of %zu: expected 1 to %zu", sides[i], MAX_SIDE);
@@ -331,24 +337,23 @@ static pali_status resize_any(void *dst, size_t out_w, size_t out_h, const void 
     }
     if ((unsigned)filter > RESIZE_HAMMING) return status_fail(PALI_ERR_ARGUMENT, "resize: filter %d: expected 0 to 5", (int)filter);
     if (out_w == in_w && out_h == in_h) {
-        memcpy(dst, src, in_w * in_h * n_pixel_bytes);
+        memcpy(dst, src->data, in_w * in_h * n_pixel_bytes);
         return PALI_OK;
     }
-    if (filter == RESIZE_NEAREST) return nearest(dst, out_w, out_h, src, in_w, in_h, n_pixel_bytes);
+    if (filter == RESIZE_NEAREST) return nearest(dst, out_w, out_h, src, n_pixel_bytes);
 
     const filter_kind kind = filters[filter];
-    if (out_h == in_h) return horizontal(dst, out_w, src, in_w, in_h, channels, kind);
-    if (out_w == in_w) return vertical(dst, out_h, src, in_w, in_h, channels, kind);
+    if (out_h == in_h) return horizontal(dst, out_w, src, kind);
+    if (out_w == in_w) return vertical(dst, out_h, src, kind);
     const bool vertical_first = is_vertical_first(out_w, out_h, in_w, in_h);
     const size_t mid_w = vertical_first ? in_w : out_w, mid_h = vertical_first ? out_h : in_h;
     size_t n_mid;
-    void *mid = mem_mul(&n_mid, mid_w, mid_h) ? mem_alloc(n_mid, n_pixel_bytes) : NULL;
-    if (!mid) return status_no_memory(mid_w * mid_h * n_pixel_bytes);
-    pali_status s = vertical_first ? vertical(mid, out_h, src, in_w, in_h, channels, kind) : horizontal(mid, out_w, src, in_w, in_h, channels, kind);
-    if (s == PALI_OK) {
-        s = vertical_first ? horizontal(dst, out_w, mid, in_w, out_h, channels, kind) : vertical(dst, out_h, mid, out_w, in_h, channels, kind);
-    }
-    mem_free(mid);
+    void *data = mem_mul(&n_mid, mid_w, mid_h) ? mem_alloc(n_mid, n_pixel_bytes) : NULL;
+    if (!data) return status_no_memory(mid_w * mid_h * n_pixel_bytes);
+    const resize_source mid = {data, mid_w, mid_h, src->channels};
+    pali_status s = vertical_first ? vertical(data, out_h, src, kind) : horizontal(data, out_w, src, kind);
+    if (s == PALI_OK) s = vertical_first ? horizontal(dst, out_w, &mid, kind) : vertical(dst, out_h, &mid, kind);
+    mem_free(data);
     return s;
 }
 
@@ -357,11 +362,13 @@ pali_status resize_u8(uint8_t *dst, size_t out_w, size_t out_h, const uint8_t *s
     if (channels == 0 || channels > MAX_CHANNELS) {
         return status_fail(PALI_ERR_ARGUMENT, "resize: %zu channels: expected 1 to %u", channels, MAX_CHANNELS);
     }
-    return resize_any(dst, out_w, out_h, src, in_w, in_h, channels, 1, filter, horizontal_u8, vertical_u8);
+    const resize_source source = {src, in_w, in_h, channels};
+    return resize_any(dst, out_w, out_h, &source, 1, filter, horizontal_u8, vertical_u8);
 }
 
 pali_status resize_f32(float *dst, size_t out_w, size_t out_h, const float *src, size_t in_w, size_t in_h, resize_filter filter) {
-    return resize_any(dst, out_w, out_h, src, in_w, in_h, 1, sizeof *src, filter, horizontal_f32, vertical_f32);
+    const resize_source source = {src, in_w, in_h, 1};
+    return resize_any(dst, out_w, out_h, &source, sizeof *src, filter, horizontal_f32, vertical_f32);
 }
 
 pali_status resize_to_pixels(float *pixels, size_t image_size, const image *img, resize_filter filter) {

@@ -1,4 +1,4 @@
-/* fuzz_image_jpeg.c: any bytes as a JPEG file. Build it with -DIMAGE_MAX_PIXELS=1000000u, so that size costs no time. */
+/* fuzz_image_jpeg.c: any bytes as a JPEG file. */
 #include "input/image_codec.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
