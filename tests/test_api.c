@@ -114,6 +114,7 @@ static void test_arguments(void **state) {
     REFUSED(PALI_ERR_ARGUMENT, r, pali_score(f->session, one(f), 1, PROMPT, (const char *const[]){NULL}, 1, &r));
     REFUSED(PALI_ERR_ARGUMENT, r, pali_score(f->session, one(f), 1, PROMPT, (const char *const[]){"a"}, 0, &r));
     REFUSED(PALI_ERR_ARGUMENT, s, pali_session_new(&s, NULL, NULL));
+    assert_string_equal(pali_last_error(), "pali_session_new: model is NULL"); /* the name of the header */
     REFUSED(PALI_ERR_ARGUMENT, m, pali_model_load(&m, NULL, NULL));
     REFUSED(PALI_ERR_IO, m, pali_model_load(&m, "/nowhere", NULL));
     REFUSED(PALI_ERR_ARGUMENT, m, pali_model_random(&m, "3b-225", 0, NULL));
@@ -123,6 +124,10 @@ static void test_arguments(void **state) {
     REFUSED(PALI_ERR_ARGUMENT, img, pali_image_from_rgb(&img, (const uint8_t *)"abcdef", 2, 1, 5));
     REFUSED(PALI_ERR_ARGUMENT, floats, pali_embed(f->session, f->a, (pali_embedding)9, &floats, dims, &n_dims));
     REFUSED(PALI_ERR_ARGUMENT, floats, pali_embed(f->session, NULL, PALI_EMBED_MEAN, &floats, dims, &n_dims));
+    pali_tokenizer *t = (pali_tokenizer *)f;
+    REFUSED(PALI_ERR_ARGUMENT, t, pali_tokenizer_load(&t, NULL));
+    t = (pali_tokenizer *)f;
+    REFUSED(PALI_ERR_IO, t, pali_tokenizer_load(&t, "/nowhere"));
     int32_t *ids = (int32_t *)f;
     REFUSED(PALI_ERR_FORMAT, ids, pali_tokenizer_encode(pali_model_tokenizer(f->model), "\xff", 1, 0, &ids, &n));
 

@@ -1,4 +1,5 @@
-/* handles.h: what the opaque handles of paligemma.h are. */
+/* handles.h: what the opaque handles of paligemma.h are. (pali_image, pali_tokenizer and pali_result are the image, tokenizer
+ * and result of the layers below.) */
 #ifndef PALI_API_HANDLES_H
 #define PALI_API_HANDLES_H
 
@@ -21,17 +22,6 @@ struct pali_session {
 
 void model_release(pali_model *model);
 
-/* pali_image, pali_result and pali_tokenizer are the inner structs under another name. */
-static inline image *image_of(const pali_image *handle) {
-    return (image *)(uintptr_t)handle;
-}
-static inline const tokenizer *tokenizer_of(const pali_tokenizer *handle) {
-    return (const tokenizer *)(const void *)handle;
-}
-static inline const result *result_of(const pali_result *handle) {
-    return (const result *)(const void *)handle;
-}
-
 /* Reads an option struct of any age: `full` starts as the defaults, and as many bytes as the caller's struct has are taken
  * from it. A struct_size that is no size of such a struct is an error. */
 static inline pali_status options_read(void *full, size_t full_size, const void *given, const char *name) {
@@ -53,9 +43,11 @@ static inline pali_status info_write(void *given, const void *full, size_t full_
     return PALI_OK;
 }
 
-#define API_NEED(pointer)                                                                          \
-    do {                                                                                           \
-        if (!(pointer)) return status_fail(PALI_ERR_ARGUMENT, "%s: %s is NULL", __func__, #pointer); \
+/* Refuses NULL; the name is the one in paligemma.h. */
+#define API_NEED_AS(pointer, name)                                                               \
+    do {                                                                                         \
+        if (!(pointer)) return status_fail(PALI_ERR_ARGUMENT, "%s: %s is NULL", __func__, name); \
     } while (0)
+#define API_NEED(pointer) API_NEED_AS(pointer, #pointer)
 
 #endif

@@ -12,7 +12,7 @@ static pali_status handle_new(pali_image **out, pali_status status, image *img) 
         return status_no_memory(sizeof *handle);
     }
     *handle = *img;
-    *out = (pali_image *)(void *)handle;
+    *out = handle;
     return PALI_OK;
 }
 
@@ -51,18 +51,18 @@ pali_status pali_image_from_rgb(pali_image **out, const uint8_t *rgb, int32_t wi
 
 void pali_image_free(pali_image *handle) {
     if (!handle) return;
-    image_free(image_of(handle));
+    image_free(handle);
     mem_free(handle);
 }
 
 int32_t pali_image_width(const pali_image *handle) {
-    return handle ? (int32_t)image_of(handle)->width : 0;
+    return handle ? (int32_t)handle->width : 0;
 }
 
 int32_t pali_image_height(const pali_image *handle) {
-    return handle ? (int32_t)image_of(handle)->height : 0;
+    return handle ? (int32_t)handle->height : 0;
 }
 
 const uint8_t *pali_image_rgb(const pali_image *handle) {
-    return handle ? image_of(handle)->rgb : NULL;
+    return handle ? handle->rgb : NULL;
 }

@@ -125,7 +125,7 @@ void pali_model_free(pali_model *handle) {
 }
 
 pali_status pali_model_get_info(const pali_model *handle, pali_model_info *info) {
-    API_NEED(handle);
+    API_NEED_AS(handle, "model");
     const model *m = handle->m;
     const vit_config *v = &m->cfg.vit;
     const gemma_config *t = &m->cfg.text;
@@ -162,7 +162,7 @@ size_t pali_model_tensor_count(const pali_model *handle) {
 }
 
 pali_status pali_model_get_tensor(const pali_model *handle, size_t index, pali_tensor_info *info) {
-    API_NEED(handle);
+    API_NEED_AS(handle, "model");
     if (index >= handle->m->n_tensors) return status_fail(PALI_ERR_ARGUMENT, "tensor %zu: the model has %zu", index, handle->m->n_tensors);
     const model_tensor *t = &handle->m->tensors[index];
     pali_tensor_info full = {.name = t->name, .file = t->file, .dtype = t->dtype, .n_dims = (int32_t)t->n_dims};
@@ -171,43 +171,40 @@ pali_status pali_model_get_tensor(const pali_model *handle, size_t index, pali_t
 }
 
 const pali_tokenizer *pali_model_tokenizer(const pali_model *handle) {
-    return handle ? (const pali_tokenizer *)(const void *)handle->t : NULL;
+    return handle ? handle->t : NULL;
 }
 
 /* ---- Tokenizer ---- */
 
 pali_status pali_tokenizer_load(pali_tokenizer **out, const char *path) {
-    tokenizer *t;
     API_NEED(out);
     *out = NULL;
     API_NEED(path);
-    STATUS_TRY(tokenizer_load(&t, path));
-    *out = (pali_tokenizer *)(void *)t;
-    return PALI_OK;
+    return tokenizer_load(out, path);
 }
 
 void pali_tokenizer_free(pali_tokenizer *handle) {
-    tokenizer_free((tokenizer *)(void *)handle);
+    tokenizer_free(handle);
 }
 
 pali_status pali_tokenizer_encode(const pali_tokenizer *handle, const char *text, size_t n_bytes, uint32_t flags, int32_t **out_ids, size_t *out_n) {
     API_NEED(out_ids);
     *out_ids = NULL;
-    API_NEED(handle);
+    API_NEED_AS(handle, "tokenizer");
     API_NEED(text);
     API_NEED(out_n);
-    return tokenizer_encode(tokenizer_of(handle), text, n_bytes, flags & PALI_ENCODE_SPECIAL ? TOKENIZER_SPECIAL : 0, out_ids, out_n);
+    return tokenizer_encode(handle, text, n_bytes, flags & PALI_ENCODE_SPECIAL ? TOKENIZER_SPECIAL : 0, out_ids, out_n);
 }
 
 pali_status pali_tokenizer_decode(const pali_tokenizer *handle, const int32_t *ids, size_t n, char **out_text, size_t *out_n_bytes) {
     API_NEED(out_text);
     *out_text = NULL;
-    API_NEED(handle);
+    API_NEED_AS(handle, "tokenizer");
     if (n) API_NEED(ids);
     API_NEED(out_n_bytes);
-    return tokenizer_decode(tokenizer_of(handle), ids, n, out_text, out_n_bytes);
+    return tokenizer_decode(handle, ids, n, out_text, out_n_bytes);
 }
 
 const char *pali_tokenizer_piece(const pali_tokenizer *handle, int32_t id) {
-    return handle ? tokenizer_piece(tokenizer_of(handle), id) : NULL;
+    return handle ? tokenizer_piece(handle, id) : NULL;
 }

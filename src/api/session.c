@@ -21,7 +21,7 @@ pali_status pali_session_new(pali_session **out, pali_model *parent, const pali_
     pali_session_options o;
     API_NEED(out);
     *out = NULL;
-    API_NEED(parent);
+    API_NEED_AS(parent, "model");
     pali_session_options_init(&o);
     STATUS_TRY(options_read(&o, sizeof o, options, "pali_session_options"));
     pali_session *s = mem_calloc(1, sizeof *s);
@@ -84,9 +84,9 @@ static pali_status generate_options_read(pali_generate_options *o, const pali_ge
 
 /* Checks the pictures and fills the request but for its ids. */
 static pali_status request_read(request *q, const pali_image *const *images, size_t n_images) {
-    if (n_images) API_NEED(images);
-    for (size_t i = 0; i < n_images; i++) API_NEED(images[i]);
-    *q = (request){.images = (const image *const *)(const void *)images, .n_images = n_images};
+    for (size_t i = 0; i < n_images; i++)
+        if (!images || !images[i]) return status_fail(PALI_ERR_ARGUMENT, "images: picture %zu of %zu is NULL", i, n_images);
+    *q = (request){.images = images, .n_images = n_images};
     return PALI_OK;
 }
 
@@ -94,7 +94,7 @@ pali_status pali_prompt_tokens(const pali_model *parent, size_t n_images, const 
     size_t n_image_ids;
     API_NEED(out_ids);
     *out_ids = NULL;
-    API_NEED(parent);
+    API_NEED_AS(parent, "model");
     API_NEED(prompt);
     API_NEED(out_n);
     const config *c = &parent->m->cfg;
@@ -117,7 +117,7 @@ pali_status pali_generate_tokens(pali_session *handle, const pali_image *const *
     request q;
     API_NEED(out);
     *out = NULL;
-    API_NEED(handle);
+    API_NEED_AS(handle, "session");
     API_NEED(ids);
     STATUS_TRY(generate_options_read(&o, options));
     STATUS_TRY(request_read(&q, images, n_images));
@@ -125,7 +125,7 @@ pali_status pali_generate_tokens(pali_session *handle, const pali_image *const *
     q.n_ids = n_ids;
     q.progress = o.progress;
     q.user = o.user;
-    return generate(&handle->s, &q, &o, (result **)(void *)out);
+    return generate(&handle->s, &q, &o, out);
 }
 
 pali_status pali_generate(pali_session *handle, const pali_image *const *images, size_t n_images, const char *prompt,
@@ -134,7 +134,7 @@ pali_status pali_generate(pali_session *handle, const pali_image *const *images,
     int32_t *ids;
     API_NEED(out);
     *out = NULL;
-    API_NEED(handle);
+    API_NEED_AS(handle, "session");
     STATUS_TRY(request_read(&q, images, n_images));
     STATUS_TRY(prompt_read(&q, &ids, handle, prompt));
     pali_status s = pali_generate_tokens(handle, images, n_images, ids, q.n_ids, options, out);
@@ -147,7 +147,7 @@ static pali_status answers_read(score_answer *to, const pali_session *s, const c
     for (size_t i = 0; i < n; i++) {
         int32_t *ids, *with_eos;
         size_t n_ids;
-        API_NEED(answers[i]);
+        if (!answers[i]) return status_fail(PALI_ERR_ARGUMENT, "answers: answer %zu of %zu is NULL", i, n);
         pali_status status = tokenizer_encode(s->model->t, answers[i], strlen(answers[i]), 0, &ids, &n_ids);
         if (status != PALI_OK) return status_prefix(status, "answer %zu", i);
         with_eos = mem_grow(ids, n_ids, n_ids + 1, sizeof *ids);
@@ -168,14 +168,14 @@ pali_status pali_score(pali_session *handle, const pali_image *const *images, si
     int32_t *ids;
     API_NEED(out);
     *out = NULL;
-    API_NEED(handle);
+    API_NEED_AS(handle, "session");
     API_NEED(answers);
     if (n_answers == 0 || n_answers > ANSWERS_MAX) return status_fail(PALI_ERR_ARGUMENT, "answers: %zu: expected 1 to %u", n_answers, ANSWERS_MAX);
     STATUS_TRY(request_read(&q, images, n_images));
     STATUS_TRY(prompt_read(&q, &ids, handle, prompt));
     score_answer *list = mem_calloc(n_answers, sizeof *list);
     pali_status s = list ? answers_read(list, handle, answers, n_answers) : status_no_memory(n_answers * sizeof *list);
-    if (s == PALI_OK) s = score(&handle->s, &q, list, n_answers, (result **)(void *)out);
+    if (s == PALI_OK) s = score(&handle->s, &q, list, n_answers, out);
     for (size_t i = 0; list && i < n_answers; i++) mem_free((void *)(uintptr_t)list[i].ids);
     mem_free(list);
     mem_free(ids);
@@ -185,29 +185,27 @@ pali_status pali_score(pali_session *handle, const pali_image *const *images, si
 /* ---- Results ---- */
 
 size_t pali_result_count(const pali_result *handle) {
-    return handle ? result_of(handle)->n_sequences : 0;
+    return handle ? handle->n_sequences : 0;
 }
 
 pali_status pali_result_get(const pali_result *handle, size_t index, pali_sequence *to) {
-    API_NEED(handle);
-    const result *r = result_of(handle);
-    if (index >= r->n_sequences) return status_fail(PALI_ERR_ARGUMENT, "sequence %zu: the result has %zu", index, r->n_sequences);
-    const sequence *s = &r->sequences[index];
+    API_NEED_AS(handle, "result");
+    if (index >= handle->n_sequences) return status_fail(PALI_ERR_ARGUMENT, "sequence %zu: the result has %zu", index, handle->n_sequences);
+    const sequence *s = &handle->sequences[index];
     pali_sequence full = {.text = s->text, .n_text_bytes = s->n_text, .tokens = s->tokens, .logprobs = s->logprobs, .n_tokens = s->n,
                           .score = s->score, .finish = s->finish};
     return info_write(to, &full, sizeof full, "pali_sequence");
 }
 
 pali_status pali_result_get_stats(const pali_result *handle, pali_stats *to) {
-    API_NEED(handle);
-    const result *r = result_of(handle);
-    pali_stats full = {.image_tokens = r->image_tokens, .prompt_tokens = r->prompt_tokens, .generated_tokens = r->generated_tokens,
-                       .preprocess_ms = r->preprocess_ms, .vision_ms = r->vision_ms, .prefill_ms = r->prefill_ms, .decode_ms = r->decode_ms};
+    API_NEED_AS(handle, "result");
+    pali_stats full = {.image_tokens = handle->image_tokens, .prompt_tokens = handle->prompt_tokens, .generated_tokens = handle->generated_tokens,
+                       .preprocess_ms = handle->preprocess_ms, .vision_ms = handle->vision_ms, .prefill_ms = handle->prefill_ms, .decode_ms = handle->decode_ms};
     return info_write(to, &full, sizeof full, "pali_stats");
 }
 
 void pali_result_free(pali_result *handle) {
-    result_free((result *)(void *)handle);
+    result_free(handle);
 }
 
 /* ---- Embeddings ---- */
@@ -224,12 +222,12 @@ pali_status pali_embed(pali_session *handle, const pali_image *picture, pali_emb
     embedding e;
     API_NEED(out);
     *out = NULL;
-    API_NEED(handle);
-    API_NEED(picture);
+    API_NEED_AS(handle, "session");
+    API_NEED_AS(picture, "image");
     API_NEED(dims);
     API_NEED(n_dims);
     if ((int)what < PALI_EMBED_PIXELS || what > PALI_EMBED_MEAN) return status_fail(PALI_ERR_ARGUMENT, "embedding %d is unknown", (int)what);
-    return embedding_give(embed_image(&handle->s, &e, image_of(picture), what), &e, out, dims, n_dims);
+    return embedding_give(embed_image(&handle->s, &e, picture, what), &e, out, dims, n_dims);
 }
 
 pali_status pali_embed_prompt(pali_session *handle, const pali_image *const *images, size_t n_images, const char *prompt, float **out,
@@ -239,7 +237,7 @@ pali_status pali_embed_prompt(pali_session *handle, const pali_image *const *ima
     embedding e;
     API_NEED(out);
     *out = NULL;
-    API_NEED(handle);
+    API_NEED_AS(handle, "session");
     API_NEED(dims);
     API_NEED(n_dims);
     STATUS_TRY(request_read(&q, images, n_images));

@@ -14,12 +14,13 @@ typedef struct sequence {
     pali_finish finish;
 } sequence;
 
-typedef struct result {
+struct pali_result {
     sequence *sequences;
     size_t n_sequences;
     size_t image_tokens, prompt_tokens, generated_tokens;
     double preprocess_ms, vision_ms, prefill_ms, decode_ms;
-} result;
+};
+typedef struct pali_result result;
 
 /* Room for n sequences, all empty. */
 pali_status result_new(result **out, size_t n);

@@ -13,10 +13,12 @@
 #endif
 #define IMAGE_MAX_FILE_BYTES ((size_t)1 << 30)
 
-typedef struct image {
+/* What a public handle points to; no wrapper around it. */
+struct pali_image {
     size_t width, height;
     uint8_t *rgb; /* [height, width, 3] */
-} image;
+};
+typedef struct pali_image image;
 
 /* `name` is used in messages only. */
 pali_status image_decode(image *out, const uint8_t *bytes, size_t n_bytes, const char *name);

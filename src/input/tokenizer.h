@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 
-typedef struct tokenizer tokenizer;
+typedef struct pali_tokenizer tokenizer;
 
 pali_status tokenizer_load(tokenizer **out, const char *path);
 pali_status tokenizer_parse(tokenizer **out, const uint8_t *bytes, size_t n_bytes, const char *name);

@@ -14,7 +14,7 @@ typedef struct piece {
     int16_t byte;            /* value of a byte piece <0xHH>, else -1 */
 } piece;
 
-struct tokenizer {
+struct pali_tokenizer {
     tokenizer_traits traits;
     char *text;              /* all pieces, each NUL-terminated */
     size_t n_text, text_cap;
