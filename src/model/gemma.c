@@ -73,6 +73,7 @@ static pali_status segments_attend(exec *e, const gemma_config *cfg, size_t laye
     for (size_t s = 0; s < n_segments; row += segments[s++].n_rows) {
         const gemma_segment *seg = &segments[s];
         const kv_cache *kv = seg->kv, *base = kv->base;
+        if (seg->n_rows == 0) continue; /* scoring an empty answer: its cache may have no memory yet */
         size_t own = layer * kv->cap * kv->row, bytes = seg->n_rows * kv->row * sizeof *kv->k;
         memcpy(kv->k + own + kv->len * kv->row, a->k + row * kv->row, bytes);
         memcpy(kv->v + own + kv->len * kv->row, a->v + row * kv->row, bytes);
