@@ -13,8 +13,10 @@
 #include "input/exif.h"
 #include "input/image_codec.h"
 
-#define MAX_CHUNK_BYTES ((png_alloc_size_t)16 << 20) /* of an ancillary chunk, after decompression */
-#define MAX_CACHED_CHUNKS 1000u
+#define MAX_CHUNK_BYTES ((png_alloc_size_t)4 << 20) /* of an ancillary chunk, after decompression */
+#define MAX_CACHED_CHUNKS 64u                      /* texts kept; the product bounds what a small file can inflate to */
+#define PNG_SIGNATURE_BYTES 8u
+#define CHUNK_FRAME_BYTES 12u /* length, kind, checksum */
 
 typedef struct png_reader {
     png_structp codec;
@@ -38,6 +40,10 @@ static void fail(png_reader *r, pali_status status) {
     png_longjmp(r->codec, 1);
 }
 
+static pali_status ends_early(const image_source *src) {
+    return status_fail(PALI_ERR_FORMAT, "%s: PNG: the file ends before the picture does", src->name);
+}
+
 static void on_codec_error(png_structp codec, png_const_charp text) {
     png_reader *r = png_get_error_ptr(codec);
     fail(r, r->status != PALI_OK ? r->status : status_fail(PALI_ERR_FORMAT, "%s: PNG: %s", r->src->name, text));
@@ -50,9 +56,7 @@ static void on_codec_warning(png_structp codec, png_const_charp text) {
 
 static void on_read(png_structp codec, png_bytep to, size_t n) {
     png_reader *r = png_get_io_ptr(codec);
-    if (n > r->src->n_bytes - r->at) {
-        fail(r, status_fail(PALI_ERR_FORMAT, "%s: PNG: the file ends before the picture does", r->src->name));
-    }
+    if (n > r->src->n_bytes - r->at) fail(r, ends_early(r->src));
     memcpy(to, r->src->bytes + r->at, n);
     r->at += n;
 }
@@ -68,6 +72,20 @@ static png_voidp on_alloc(png_structp codec, png_alloc_size_t n) {
 static void on_free(png_structp codec, png_voidp block) {
     (void)codec;
     mem_free(block);
+}
+
+/* Chunks must lie inside the file: libpng allocates what an ancillary chunk's header claims before it reads, and its limit
+ * on that is only a warning. */
+static pali_status check_chunks(const image_source *src) {
+    const uint8_t *bytes = src->bytes;
+    if (src->n_bytes < PNG_SIGNATURE_BYTES) return ends_early(src);
+    for (size_t at = PNG_SIGNATURE_BYTES;;) {
+        if (src->n_bytes - at < CHUNK_FRAME_BYTES) return ends_early(src);
+        const size_t n = (size_t)bytes[at] << 24 | (size_t)bytes[at + 1] << 16 | (size_t)bytes[at + 2] << 8 | bytes[at + 3];
+        if (n > src->n_bytes - at - CHUNK_FRAME_BYTES) return ends_early(src);
+        if (memcmp(bytes + at + 4, "IEND", 4) == 0) return PALI_OK;
+        at += CHUNK_FRAME_BYTES + n;
+    }
 }
 
 /* Palette with its alpha, or the colour key in the 8-bit samples that it is compared with. */
@@ -115,7 +133,7 @@ static int profile_orientation(png_reader *r, const char *text, size_t n) {
         const char c = text[at];
         const char *digit = c ? strchr(digits, c) : NULL;
         if (!digit) continue;
-        const size_t value = (size_t)(digit - digits) % 16;
+        const int value = (int)((digit - digits) % 16);
         r->profile[n_digits / 2] = (uint8_t)(r->profile[n_digits / 2] << 4 | value);
         n_digits++;
     }
@@ -215,6 +233,7 @@ static void read_guarded(png_reader *r) {
 
 pali_status image_png_decode(image *out, int *orientation, const image_source *src) {
     png_reader r;
+    STATUS_TRY(check_chunks(src));
     memset(&r, 0, sizeof r);
     r.src = src;
     r.out = out;
