@@ -373,6 +373,7 @@ def malformed(zoo):
         "zero_width.png": (png(grey, 8, 0, size=(0, 8)), "format"),
         "gigantic.png": (png(grey, 8, 0, size=(0x7FFFFFFF, 0x7FFFFFFF)), "limit"),
         "too_many_pixels.png": (png(grey, 8, 0, size=(13378, 13378)), "limit"),
+        "too_wide.png": (png(grey, 8, 0, size=(1000001, 1)), "limit"),
         "lying_height.png": (png(grey, 8, 0, size=(8, 4000)), "format"),
         "bad_ihdr_crc.png": (good[:29] + b"\0\0\0\0" + good[33:], "format"),
         "bad_idat.png": (bytes(flipped), "format"),

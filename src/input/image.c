@@ -18,6 +18,10 @@ pali_status image_alloc(image *out, size_t width, size_t height, const image_sou
         return status_fail(PALI_ERR_LIMIT, "%s: a picture of %zu x %zu pixels: more than the limit of %u", src->name, width,
                            height, IMAGE_MAX_PIXELS);
     }
+    if (width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE) {
+        return status_fail(PALI_ERR_LIMIT, "%s: a picture of %zu x %zu pixels: a side is longer than the limit of %u", src->name,
+                           width, height, IMAGE_MAX_SIDE);
+    }
     out->rgb = mem_alloc(n_pixels, 3);
     if (!out->rgb) return status_no_memory(n_pixels * 3);
     out->width = width;
@@ -41,10 +45,12 @@ void image_palette_init(image_palette *p) {
     for (size_t i = 0; i < 256; i++) p->rgba[i][3] = 255;
 }
 
+void image_palette_over_white(image_palette *p) {
+    for (size_t i = 0; i < 256; i++) image_rgba_over_white(p->rgba[i], p->rgba[i], 1);
+}
+
 void image_palette_apply(uint8_t *rgb, const image_palette *p, const uint8_t *index, size_t n) {
-    uint8_t table[256][3];
-    image_rgba_over_white(table[0], p->rgba[0], 256);
-    for (size_t i = 0; i < n; i++) memcpy(rgb + 3 * i, table[index[i]], 3);
+    for (size_t i = 0; i < n; i++) memcpy(rgb + 3 * i, p->rgba[index[i]], 3);
 }
 
 /* Replaces the picture by its oriented self. A target pixel (x, y) comes from source pixel start + x*step_x + y*step_y. */

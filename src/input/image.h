@@ -11,6 +11,7 @@
 #ifndef IMAGE_MAX_PIXELS /* a build for fuzzing sets less */
 #define IMAGE_MAX_PIXELS 178956970u /* Pillow's own hard limit */
 #endif
+#define IMAGE_MAX_SIDE 1000000u /* resizing holds some eighty bytes of weights per pixel of a side */
 #define IMAGE_MAX_FILE_BYTES ((size_t)1 << 30)
 
 /* What a public handle points to; no wrapper around it. */

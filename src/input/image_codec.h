@@ -23,7 +23,7 @@ pali_status image_alloc(image *out, size_t width, size_t height, const image_sou
 static inline uint8_t image_over_white(unsigned c, unsigned a) {
     return (uint8_t)((c * a + 255u * (255u - a) + 127u) / 255u);
 }
-/* rgb [n, 3] from rgba [n, 4]. */
+/* rgb [n, 3] from rgba [n, 4]; they may begin at the same place. */
 void image_rgba_over_white(uint8_t *rgb, const uint8_t *rgba, size_t n);
 
 /* A colour table with alpha; entries that a file does not give are opaque black, as in Pillow. */
@@ -31,7 +31,9 @@ typedef struct image_palette {
     uint8_t rgba[256][4];
 } image_palette;
 void image_palette_init(image_palette *p);
-/* rgb [n, 3] from index [n]. */
+/* Composites every entry; its alpha has served then. */
+void image_palette_over_white(image_palette *p);
+/* rgb [n, 3] from index [n]: the entries' colours as they are. */
 void image_palette_apply(uint8_t *rgb, const image_palette *p, const uint8_t *index, size_t n);
 
 #endif

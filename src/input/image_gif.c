@@ -84,6 +84,7 @@ static void read_palette(const gif_reader *r, image_palette *palette) {
         }
     }
     if (r->transparent >= 0) palette->rgba[r->transparent][3] = 0;
+    image_palette_over_white(palette);
 }
 
 static pali_status read_picture(gif_reader *r, image *out) {

@@ -29,7 +29,7 @@ typedef struct png_reader {
     uint8_t *raw; /* rows as libpng gives them: one, or all of an interlaced picture */
     uint8_t *profile;
 
-    int color_type, depth;
+    int color_type, depth, n_passes;
     bool has_key;
     uint8_t key[3];
     image_palette palette;
@@ -105,6 +105,7 @@ static void read_transparency(png_reader *r) {
     if (!png_get_tRNS(r->codec, r->info, &alphas, &n_alphas, &key)) return;
     if (r->color_type == PNG_COLOR_TYPE_PALETTE) {
         for (int i = 0; alphas && i < n_alphas && i < 256; i++) r->palette.rgba[i][3] = alphas[i];
+        image_palette_over_white(&r->palette);
     } else if (key && r->color_type == PNG_COLOR_TYPE_GRAY) {
         r->has_key = true;
         r->key[0] = r->depth == 1 ? (key->gray ? 255 : 0) : (uint8_t)(key->gray & 0xff);
@@ -189,15 +190,14 @@ static void convert_row(const png_reader *r, uint8_t *rgb, const uint8_t *raw) {
 
 static void read_rows(png_reader *r) {
     const size_t n_row_bytes = png_get_rowbytes(r->codec, r->info), height = r->out->height;
-    const int n_passes = png_set_interlace_handling(r->codec);
-    const size_t n_kept = n_passes > 1 ? height : 1;
+    const size_t n_kept = r->n_passes > 1 ? height : 1;
     r->raw = mem_alloc(n_kept, n_row_bytes);
     if (!r->raw) fail(r, status_no_memory(n_kept * n_row_bytes));
-    for (int pass = 0; pass < n_passes; pass++) {
+    for (int pass = 0; pass < r->n_passes; pass++) {
         for (size_t y = 0; y < height; y++) {
-            uint8_t *raw = r->raw + (n_passes > 1 ? y * n_row_bytes : 0);
+            uint8_t *raw = r->raw + (r->n_passes > 1 ? y * n_row_bytes : 0);
             png_read_row(r->codec, raw, NULL);
-            if (pass == n_passes - 1) convert_row(r, r->out->rgb + 3 * r->out->width * y, raw);
+            if (pass == r->n_passes - 1) convert_row(r, r->out->rgb + 3 * r->out->width * y, raw);
         }
     }
 }
@@ -216,7 +216,7 @@ static void read_picture(png_reader *r) {
     if (s != PALI_OK) fail(r, s);
     read_transparency(r);
     if (r->depth < 8) png_set_packing(codec);
-    (void)png_set_interlace_handling(codec);
+    r->n_passes = png_set_interlace_handling(codec);
     png_read_update_info(codec, r->info);
     read_rows(r);
     png_read_end(codec, r->info);
