@@ -40,13 +40,18 @@ size_t limits_n_threads(void) {
     return n > 0 ? (size_t)n : 1;
 }
 
-/* Keeps a value alive so that the loop that made it is not removed. */
-static volatile float g_float_sink;
-static volatile uint64_t g_word_sink;
+typedef struct worker {
+    pthread_t thread;
+    pthread_barrier_t *barrier;
+    size_t n_bytes; /* of this thread's read buffer; 0: measure arithmetic */
+    double rate;    /* bytes or operations a second */
+    float number;   /* start and result of the loops: kept here, they are neither known to the compiler nor removed */
+    uint64_t word;
+} worker;
 
 /* STEPS times CHAINS multiply-adds on named variables: an array would live in memory where the compiler does not unroll. */
 #define FMA_LOOP(type, set, fma, add)                                                                                    \
-    float start = g_float_sink; /* unknown to the compiler, which would otherwise merge the chains */                    \
+    float start = w->number; /* unknown to the compiler, which would otherwise merge the chains */                       \
     type a = set(0.999f), b = set(0.001f);                                                                               \
     type s0 = set(start), s1 = set(start + 1), s2 = set(start + 2), s3 = set(start + 3), s4 = set(start + 4);            \
     type s5 = set(start + 5), s6 = set(start + 6), s7 = set(start + 7), s8 = set(start + 8), s9 = set(start + 9);        \
@@ -60,37 +65,39 @@ static volatile uint64_t g_word_sink;
     total = add(total, add(add(s8, s9), add(s10, s11)))
 
 #if defined(__x86_64__)
-__attribute__((target("avx512f"))) static double fma_avx512(void) {
+__attribute__((target("avx512f"))) static double fma_avx512(worker *w) {
     FMA_LOOP(__m512, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps);
-    g_float_sink = _mm512_cvtss_f32(total);
+    w->number = _mm512_cvtss_f32(total);
     return 2.0 * 16 * CHAINS * STEPS;
 }
 
-__attribute__((target("avx2,fma"))) static double fma_avx2(void) {
+__attribute__((target("avx2,fma"))) static double fma_avx2(worker *w) {
     FMA_LOOP(__m256, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps);
-    g_float_sink = _mm256_cvtss_f32(total);
+    w->number = _mm256_cvtss_f32(total);
     return 2.0 * 8 * CHAINS * STEPS;
 }
 #elif defined(__aarch64__)
 #define NEON_FMA(s, a, b) vfmaq_f32(b, s, a)
-static double fma_neon(void) {
+static double fma_neon(worker *w) {
     FMA_LOOP(float32x4_t, vdupq_n_f32, NEON_FMA, vaddq_f32);
-    g_float_sink = vgetq_lane_f32(total, 0);
+    w->number = vgetq_lane_f32(total, 0);
     return 2.0 * 4 * CHAINS * STEPS;
 }
 #else
 #define SAME(x) (x)
 #define PLAIN_FMA(s, a, b) ((s) * (a) + (b))
 #define PLAIN_ADD(x, y) ((x) + (y))
-static double fma_plain(void) {
+static double fma_plain(worker *w) {
     FMA_LOOP(float, SAME, PLAIN_FMA, PLAIN_ADD);
-    g_float_sink = total;
+    w->number = total;
     return 2.0 * CHAINS * STEPS;
 }
 #endif
 
+typedef double fma_loop(worker *w);
+
 /* NULL: no loop of ours fits this processor. */
-static double (*fma_best(void))(void) {
+static fma_loop *fma_best(void) {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f")) return fma_avx512;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? fma_avx2 : NULL;
@@ -100,13 +107,6 @@ static double (*fma_best(void))(void) {
     return fma_plain;
 #endif
 }
-
-typedef struct worker {
-    pthread_t thread;
-    pthread_barrier_t *barrier;
-    size_t n_bytes; /* of this thread's read buffer; 0: measure arithmetic */
-    double rate;    /* bytes or operations a second */
-} worker;
 
 /* Sums 64-byte words; wide accumulators keep enough loads in flight on any target. */
 typedef uint64_t words8 __attribute__((vector_size(64)));
@@ -126,19 +126,19 @@ static double read_rate(worker *w) {
         done += (double)w->n_bytes;
         elapsed = clock_s() - start;
     } while (elapsed < MEASURE_S);
-    g_word_sink = s0[0] + s1[1] + s2[2] + s3[3];
+    w->word = s0[0] + s1[1] + s2[2] + s3[3];
     free(buffer);
     return done / elapsed;
 }
 
 static double fma_rate(worker *w) {
-    double (*step)(void) = fma_best();
-    if (step) (void)step(); /* lets the clock settle for wide vectors */
+    fma_loop *step = fma_best();
+    if (step) (void)step(w); /* lets the clock settle for wide vectors */
     (void)pthread_barrier_wait(w->barrier);
     if (!step) return 0;
     double done = 0, start = clock_s(), elapsed = 0;
     do {
-        done += step();
+        done += step(w);
         elapsed = clock_s() - start;
     } while (elapsed < MEASURE_S);
     return done / elapsed;
