@@ -27,7 +27,7 @@ run="run -m $MODEL -i $PICTURE -p caption"
 
     # Ctrl-C while generating, and while waiting for standard input
     rm -f out
-    "$PROGRAM" $run --ignore-eos -n 100000 >out 2>err &
+    "$PROGRAM" $run --ignore-eos -n 30000 >out 2>err &
     pid=$!
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
         sleep 0.2
