@@ -182,7 +182,8 @@ static void test_greedy(void **unused) {
         fixture_open(&f, *name, &(model_options){0});
         const json_t *cases = golden_field(f.gold.json, "cases");
         assert_true(json_array_size(cases) >= 2);
-        for (size_t i = 0; i < json_array_size(cases); i++) follow_greedy(&f, json_array_get(cases, i), &worst);
+        for (size_t i = 0; i < json_array_size(cases); i++)
+            if (i < 2 || json_object_get(json_array_get(cases, i), "greedy")) follow_greedy(&f, json_array_get(cases, i), &worst);
         print_message("%s: worst log-probability %.1e\n", *name, worst);
         fixture_close(&f);
     }
