@@ -51,6 +51,9 @@ def child(args):
         stamps, begin = Stamps(), time.time()
         batch = processor(images=[[Image.open(args.picture)]], text=["<image>" + args.prompt], return_tensors="pt")
         batch.pop("labels", None)
+        # A base Gemma tokenizer makes <image> an id of its own; the model wants the one of its config.
+        own, wanted = tokenizer.convert_tokens_to_ids("<image>"), model.config.image_token_id
+        batch["input_ids"] = torch.where(batch["input_ids"] == own, wanted, batch["input_ids"])
         batch["pixel_values"] = batch["pixel_values"].to(dtype)
         model.generate(**batch, max_new_tokens=n, do_sample=False, eos_token_id=None, pad_token_id=0, streamer=stamps)
         at = stamps.at[1:]

@@ -15,18 +15,24 @@
 #define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
 #define PANEL_BYTES 98304u       /* of a panel: all of x runs over it from L2 at full speed; 290 KiB ran at 60 % */
 #define PAIRS_MIN_WEIGHTS 262144u /* smaller matrices gain nothing from bf16 products and keep x in full precision */
+#define GROUP_MAX 4u             /* panels per task at most: their block of x stays in L2 while they take turns on it */
 #define BLOCK_M_MIN 48u          /* rows per task at least, or the panel is not worth expanding */
 
 typedef struct product {
     exec *e;
     float *y;          /* [m, n] */
     const float *x;    /* [m, k] */
-    const uint32_t *x_pairs; /* [m, (k + 1) / 2] x in bf16 pairs; NULL: use x */
+    const uint32_t *x_pairs; /* [m, pairs_ld] x in bf16 pairs; NULL: use x */
     const mat *w, *up; /* up: NULL but for GeGLU */
     const float *bias;
     size_t m, tile_n, tile_m, n_tiles;
     linear_op op;
 } product;
+
+/* Pairs from row to row: a cache line more than needed, or the rows of a tile, 4096 bytes apart, would share one L1 set. */
+static size_t pairs_ld(size_t k) {
+    return (k + 1) / 2 + 16;
+}
 
 static const char *row_at(const mat *w, size_t row) {
     return (const char *)w->data + row * w->cols * dtype_bytes(w->dtype);
@@ -46,6 +52,7 @@ static size_t block_max(const product *p) {
     return PANEL_BYTES / (p->e->k->nr * (p->x_pairs ? sizeof(uint16_t) : sizeof(float)));
 }
 
+/* k outside, panels inside: the block of x that a panel needs is still in L2 when the next panel wants it. */
 static void tile_gemm(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, void *panel,
                       bool accumulate) {
     const kernels *kn = p->e->k;
@@ -53,14 +60,17 @@ static void tile_gemm(const product *p, const mat *w, float *c, size_t ldc, size
     size_t step = ((k + n_blocks - 1) / n_blocks + 15) & ~(size_t)15; /* even blocks, whole vectors */
     for (size_t k0 = 0; k0 < k; k0 += step, accumulate = true) {
         size_t kb = k - k0 < step ? k - k0 : step;
-        const char *rows = row_at(w, j0) + k0 * dtype_bytes(w->dtype);
-        if (p->x_pairs) {
-            size_t lda = (k + 1) / 2;
-            kn->panel_rows_pairs(panel, rows, k, n, kb);
-            kn->gemm_panel_pairs(c, ldc, p->x_pairs + m0 * lda + k0 / 2, lda, panel, m, n, (kb + 1) / 2, accumulate);
-        } else {
-            kn->panel_rows[w->dtype](panel, rows, k, n, kb);
-            kn->gemm_panel(c, ldc, p->x + m0 * k + k0, k, panel, m, n, kb, accumulate);
+        for (size_t j = 0; j < n; j += kn->nr) {
+            size_t nb = n - j < kn->nr ? n - j : kn->nr;
+            const char *rows = row_at(w, j0 + j) + k0 * dtype_bytes(w->dtype);
+            if (p->x_pairs) {
+                size_t lda = pairs_ld(k);
+                kn->panel_rows_pairs(panel, rows, k, nb, kb);
+                kn->gemm_panel_pairs(c + j, ldc, p->x_pairs + m0 * lda + k0 / 2, lda, panel, m, nb, (kb + 1) / 2, accumulate);
+            } else {
+                kn->panel_rows[w->dtype](panel, rows, k, nb, kb);
+                kn->gemm_panel(c + j, ldc, p->x + m0 * k + k0, k, panel, m, nb, kb, accumulate);
+            }
         }
     }
 }
@@ -108,7 +118,7 @@ static void product_task(void *context, size_t task, size_t worker) {
 /* Rounds rows of x to bf16, a zero after an odd last column. */
 static void pairs_rows(const exec *e, void *context, size_t begin, size_t end) {
     const product *p = context;
-    size_t k = p->w->cols, lda = (k + 1) / 2 * 2;
+    size_t k = p->w->cols, lda = 2 * pairs_ld(k);
     uint16_t *pairs = e->shared.data;
     for (size_t r = begin; r < end; r++) {
         e->k->to_bf16(pairs + r * lda, p->x + r * k, k);
@@ -126,12 +136,12 @@ static pali_status product_run(product *p) {
         p->tile_m = p->m;
     } else {
         size_t n_tiles = (n + e->k->nr - 1) / e->k->nr, wanted = 4 * e->n_workers;
-        size_t cuts = n_tiles >= wanted ? 1 : (wanted + n_tiles - 1) / n_tiles;
-        p->tile_n = e->k->nr;
+        size_t cuts = n_tiles >= wanted ? 1 : (wanted + n_tiles - 1) / n_tiles, group = n_tiles / wanted;
+        p->tile_n = e->k->nr * (group < 1 ? 1 : group > GROUP_MAX ? GROUP_MAX : group);
         p->tile_m = (p->m + cuts - 1) / cuts;
         if (p->tile_m < BLOCK_M_MIN) p->tile_m = BLOCK_M_MIN;
         if (e->k->gemm_panel_pairs && n * k >= PAIRS_MIN_WEIGHTS && p->w->dtype == PALI_DTYPE_BF16 && (!p->up || p->up->dtype == PALI_DTYPE_BF16)) {
-            if (!mem_scratch_get(&e->shared, p->m * ((k + 1) / 2), sizeof *p->x_pairs)) return status_no_memory(p->m * k * 2);
+            if (!mem_scratch_get(&e->shared, p->m * pairs_ld(k), sizeof *p->x_pairs)) return status_no_memory(p->m * k * 2);
             exec_rows(e, p->m, k, pairs_rows, p);
             p->x_pairs = e->shared.data;
         }
