@@ -74,11 +74,13 @@ static pali_status tensors_list(model *m, const spec *s) {
         if (!to->name) return status_no_memory(length);
         memcpy(to->name, from->name, length);
         to->file = entry ? entry->file : "";
-        to->dtype = from->matrix ? from->matrix->dtype : PALI_DTYPE_F32;
+        /* Vectors are held in f32; what is worth telling is how they are stored. */
+        pali_dtype held = from->matrix ? from->matrix->dtype : PALI_DTYPE_F32;
+        to->dtype = from->vector && entry ? weights_dtype(entry->tensor) : held;
         to->n_dims = from->n_dims;
         memcpy(to->dims, from->dims, sizeof to->dims);
         for (size_t d = 0; d < to->n_dims; d++) n *= to->dims[d];
-        m->weight_bytes += n * dtype_bytes(to->dtype);
+        m->weight_bytes += n * dtype_bytes(held);
     }
     return PALI_OK;
 }

@@ -282,7 +282,7 @@ static pali_status entry_check(const weights_entry *entry, const spec_tensor *t)
     return PALI_OK;
 }
 
-static pali_dtype weight_dtype(const st_tensor *t) {
+pali_dtype weights_dtype(const st_tensor *t) {
     return t->dtype == ST_F32 ? PALI_DTYPE_F32 : t->dtype == ST_BF16 ? PALI_DTYPE_BF16 : PALI_DTYPE_F16;
 }
 
@@ -311,7 +311,7 @@ static pali_status memory_get(weights *w, const spec *s, pali_dtype dtype,
 
 static bool converts_if_other(const weights *w, const spec_tensor *t, pali_dtype dtype) {
     const weights_entry *entry = weights_find(w, t->name);
-    return entry && dtype != PALI_DTYPE_AUTO && weight_dtype(entry->tensor) != dtype;
+    return entry && dtype != PALI_DTYPE_AUTO && weights_dtype(entry->tensor) != dtype;
 }
 
 static bool converts_all(const weights *w, const spec_tensor *t, pali_dtype dtype) {
@@ -344,7 +344,7 @@ pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char
         size_t n = n_elements(t);
         if (!entry) continue;
         entry->used = true;
-        pali_dtype stored = weight_dtype(entry->tensor);
+        pali_dtype stored = weights_dtype(entry->tensor);
         if (t->vector) {
             e->k->to_f32[stored](vector, entry->tensor->data, n);
             *t->vector = vector;

@@ -28,6 +28,8 @@ typedef struct weights {
 /* Opens model.safetensors, or the shards that model.safetensors.index.json names, inside `dir`. */
 pali_status weights_open(weights **out, const char *dir);
 void weights_free(weights *w);
+/* Type of a tensor that was bound (F32, BF16 or F16). */
+pali_dtype weights_dtype(const st_tensor *t);
 const weights_entry *weights_find(const weights *w, const char *canonical_name);
 /* Both are there with the same dtype, shape and bytes. */
 bool weights_same(const weights *w, const char *a, const char *b);
