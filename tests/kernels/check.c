@@ -489,10 +489,20 @@ static void bench_level(void) {
     r.pairs = calloc(r.m * 1152, sizeof *r.pairs);
     r.weights = calloc(r.n * 2048, 4);
     if (!r.a || !r.c || !r.panel || !r.pairs || !r.weights) exit(2);
+    /* Every page is written: pages never touched share one page of zeros, and all would seem to be in L1. */
     for (size_t i = 0; i < r.n * 2048; i++) ((float *)(void *)r.weights)[i] = 1;
-    double flop = 20 * 2.0 * (double)r.m * (double)g_k->nr * (double)r.k;
-    printf("%-11s gemm_panel       %7.1f GFLOP/s\n", cpu_level_name(g_k->level), flop / seconds_of(rate_gemm, &r) * 1e-9);
-    if (g_k->gemm_panel_pairs) printf("%-11s gemm_panel_pairs %7.1f GFLOP/s\n", cpu_level_name(g_k->level), flop / seconds_of(rate_pairs, &r) * 1e-9);
+    for (size_t i = 0; i < r.m * 4096; i++) r.a[i] = 1;
+    for (size_t i = 0; i < 1152 * 64; i++) r.panel[i] = 1;
+    for (size_t i = 0; i < r.m * 1152; i++) r.pairs[i] = 0x3f803f80u;
+    for (size_t i = 0; i < r.m * 64 + r.n; i++) r.c[i] = 1;
+    static const size_t k_depths[] = {384, 1152}; /* panels of 96 KiB, as tensor/linear.c cuts them, and of a whole row of SigLIP */
+    for (size_t d = 0; d < sizeof k_depths / sizeof k_depths[0]; d++) {
+        r.k = k_depths[d];
+        double flop = 20 * 2.0 * (double)r.m * (double)g_k->nr * (double)r.k;
+        printf("%-11s gemm_panel, k %-4zu       %7.1f GFLOP/s\n", cpu_level_name(g_k->level), r.k, flop / seconds_of(rate_gemm, &r) * 1e-9);
+        if (g_k->gemm_panel_pairs)
+            printf("%-11s gemm_panel_pairs, k %-4zu %7.1f GFLOP/s\n", cpu_level_name(g_k->level), r.k, flop / seconds_of(rate_pairs, &r) * 1e-9);
+    }
     for (r.dtype = PALI_DTYPE_F32; r.dtype <= PALI_DTYPE_F16; r.dtype++) {
         static const char *const k_names[] = {"", "f32", "bf16", "f16"};
         r.k = 1152;
