@@ -72,8 +72,22 @@ typedef enum pali_dtype {
     PALI_DTYPE_AUTO = 0, /* as stored */
     PALI_DTYPE_F32 = 1,
     PALI_DTYPE_BF16 = 2,
-    PALI_DTYPE_F16 = 3
+    PALI_DTYPE_F16 = 3,
+    /* Blocks of 4- and 8-bit integers as GGUF defines them (32 weights, or 256 for the two-level Q4_K). Asked for while
+     * loading, Q8_0 makes every matrix Q8_0; Q4_K makes the text layers Q4_K (Q4_1 where a row is no multiple of 256) and
+     * the rest Q8_0. */
+    PALI_DTYPE_Q8_0 = 4,
+    PALI_DTYPE_Q4_0 = 5, /* w = d (q - 8) */
+    PALI_DTYPE_Q4_1 = 6, /* w = d q + m */
+    PALI_DTYPE_Q4_K = 7, /* w = d s q - m t with 6-bit s, t for each 32 of 256 */
+    /* bitsandbytes' types */
+    PALI_DTYPE_NF4 = 8,
+    PALI_DTYPE_FP4 = 9,
+    PALI_DTYPE_INT8 = 10
 } pali_dtype;
+
+/* "f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q4_k", "nf4", "fp4", "int8"; "auto" for anything else. Never NULL. */
+PALI_API const char *pali_dtype_name(pali_dtype dtype);
 
 typedef struct pali_model_options {
     size_t struct_size;

@@ -35,7 +35,7 @@ typedef struct weights {
 } weights;
 
 static weights random_weights(size_t rows, size_t cols, pali_dtype dtype, uint64_t seed) {
-    size_t n = rows * cols, size = dtype_bytes(dtype);
+    size_t n = rows * cols, size = dtype_bytes(dtype, 1);
     weights w = {.values = random_floats(n, seed, 0.5f), .block = malloc(n * size + 1)};
     assert_non_null(w.block);
     for (size_t i = 0; i < n; i++) {

@@ -17,6 +17,7 @@
 #include "base/rng.h"
 #include "model/model.h"
 #include "model/spec.h"
+#include "io/safetensors.h"
 #include "model/weights.h"
 
 #define MAX_TENSORS 128
@@ -301,7 +302,7 @@ static pali_dtype stored_dtype(const tensor *t) {
 
 static bool is_mapped(const model *m, const void *data) {
     for (size_t i = 0; i < m->weights->n_files; i++) {
-        const file_map *map = &m->weights->files[i].map;
+        const file_map *map = &((const safetensors *)m->weights->files[i].handle)->map;
         if ((const uint8_t *)data >= map->data && (const uint8_t *)data < map->data + map->n_bytes) return true;
     }
     return false;
@@ -368,7 +369,7 @@ static void reads_and_converts_every_dtype(void **state) {
                 for (size_t d = 0; d < m->tensors[j].n_dims; d++) n *= m->tensors[j].dims[d];
                 /* Vectors are listed as stored and held in f32. */
                 bool vector = m->tensors[j].n_dims == 1 || strstr(m->tensors[j].name, "position_embedding");
-                bytes += n * dtype_bytes(vector ? PALI_DTYPE_F32 : m->tensors[j].dtype);
+                bytes += dtype_bytes(vector ? PALI_DTYPE_F32 : m->tensors[j].dtype, n);
                 if (i == 1 && (vector || dtype == PALI_DTYPE_AUTO)) assert_int_equal(m->tensors[j].dtype, PALI_DTYPE_BF16);
                 assert_non_null(strstr(m->tensors[j].file, "/model.safetensors"));
             }

@@ -6,19 +6,20 @@
 #include "cli.h"
 #include "report.h"
 
-enum { N_DTYPES = 3 };
+enum { N_DTYPES = 7, N_RUN_DTYPES = 3 };
 static const struct {
     pali_dtype dtype;
     const char *name;
-    uint64_t n_bytes;
-} dtypes[N_DTYPES] = {{PALI_DTYPE_F32, "f32", 4}, {PALI_DTYPE_BF16, "bf16", 2}, {PALI_DTYPE_F16, "f16", 2}};
+    uint64_t n_bytes; /* of the first N_RUN_DTYPES */
+} dtypes[N_DTYPES] = {{PALI_DTYPE_F32, "f32", 4},   {PALI_DTYPE_BF16, "bf16", 2}, {PALI_DTYPE_F16, "f16", 2},  {PALI_DTYPE_Q8_0, "q8_0", 0},
+                      {PALI_DTYPE_Q4_0, "q4_0", 0}, {PALI_DTYPE_Q4_1, "q4_1", 0}, {PALI_DTYPE_Q4_K, "q4_k", 0}};
 
 typedef struct inspection {
     pali_model_info info;
     uint64_t n_elements[N_DTYPES]; /* stored elements by type */
     uint64_t n_tensors[N_DTYPES];
     uint64_t matrix_elements, vector_elements;
-    uint64_t run_bytes_stored, run_bytes[N_DTYPES]; /* estimates of what running needs */
+    uint64_t run_bytes_stored, run_bytes[N_RUN_DTYPES]; /* estimates of what running needs */
 } inspection;
 
 static const char *dtype_name(pali_dtype dtype) {
@@ -64,7 +65,7 @@ static int inspect_tensors(cli *c, const pali_model *model, inspection *x) {
     if (status != PALI_OK) return cli_fail_library(c, status, "inspect");
     uint64_t working = working_bytes(&x->info);
     x->run_bytes_stored = x->info.weight_bytes + working;
-    for (size_t k = 0; k < N_DTYPES; k++) {
+    for (size_t k = 0; k < N_RUN_DTYPES; k++) {
         x->run_bytes[k] = x->matrix_elements * dtypes[k].n_bytes + x->vector_elements * sizeof(float) + working;
     }
     return CLI_OK;
@@ -98,8 +99,8 @@ static void print_plain(cli *c, const pali_model *model, const inspection *x) {
     if (m->sliding_window) fprintf(out, "window      %d tokens in the sliding layers\n", m->sliding_window);
     char size[32];
     fprintf(out, "memory      about %s to run as stored;", size_text(size, x->run_bytes_stored));
-    for (size_t k = 0; k < N_DTYPES; k++) {
-        fprintf(out, " as %s %s%s", dtypes[k].name, size_text(size, x->run_bytes[k]), k + 1 < N_DTYPES ? "," : "\n");
+    for (size_t k = 0; k < N_RUN_DTYPES; k++) {
+        fprintf(out, " as %s %s%s", dtypes[k].name, size_text(size, x->run_bytes[k]), k + 1 < N_RUN_DTYPES ? "," : "\n");
     }
     for (size_t i = 0; c->args.tensors && i < pali_model_tensor_count(model); i++) {
         pali_tensor_info t = {.struct_size = sizeof t};
@@ -137,7 +138,7 @@ static json_t *inspection_json(cli *c, const pali_model *model, const inspection
             (void)json_object_set_new(stored, dtypes[k].name, json_pack("{s:I, s:I}", "tensors", (json_int_t)x->n_tensors[k], "elements",
                                                                         (json_int_t)x->n_elements[k]));
         }
-        (void)json_object_set_new(memory, dtypes[k].name, json_integer((json_int_t)x->run_bytes[k]));
+        if (k < N_RUN_DTYPES) (void)json_object_set_new(memory, dtypes[k].name, json_integer((json_int_t)x->run_bytes[k]));
     }
     json_t *object = json_pack(
         "{s:i, s:s, s:o, s:s, s:i, s:I, s:I, s:o, s:i, s:i, s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i, s:i, s:i, s:i}, s:i, s:i, s:b, s:I, s:o}",

@@ -6,8 +6,13 @@
 #include "cli.h"
 
 static pali_dtype dtype_of(const char *name) {
-    if (!name) return PALI_DTYPE_AUTO;
-    return !strcmp(name, "f32") ? PALI_DTYPE_F32 : !strcmp(name, "bf16") ? PALI_DTYPE_BF16 : PALI_DTYPE_F16;
+    static const struct {
+        const char *name;
+        pali_dtype dtype;
+    } k_names[] = {{"f32", PALI_DTYPE_F32}, {"bf16", PALI_DTYPE_BF16}, {"f16", PALI_DTYPE_F16}, {"q8", PALI_DTYPE_Q8_0}, {"q4", PALI_DTYPE_Q4_K}};
+    for (size_t i = 0; name && i < sizeof k_names / sizeof k_names[0]; i++)
+        if (!strcmp(name, k_names[i].name)) return k_names[i].dtype;
+    return PALI_DTYPE_AUTO;
 }
 
 int cli_open(cli *c, pali_model **model, pali_session **session) {

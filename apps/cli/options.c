@@ -58,7 +58,7 @@ const option option_table[] = {
     {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT", 0, 0, RUN | SCORE | EMBED | TOKENIZE,
      "prompt; @FILE reads a file and - standard input, less one final newline"},
     {"threads", 't', OPTION_NATURAL, AT(n_threads), "N", 1, 1024, LOADING, "threads (default: physical cores); answers do not depend on it"},
-    {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16", 0, 0, COMPUTING, "convert weights while loading (default: as stored)"},
+    {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING, "convert weights while loading (default: as stored)"},
     {"max-tokens", 'n', OPTION_NATURAL, AT(max_tokens), "N", 1, 1000000, RUN | BENCH, "tokens to generate at most (run: 256, bench: 32)"},
     {"temp", 0, OPTION_REAL, AT(temperature), "F", 0, 1e6, RUN, "sampling temperature; 0, the default, is greedy"},
     {"top-k", 0, OPTION_NATURAL, AT(top_k), "N", 0, 1000000, RUN, "sample from the N likeliest tokens (0: all)"},
@@ -98,7 +98,7 @@ const size_t option_count = sizeof option_table / sizeof *option_table;
 
 static const char *const planned_commands[] = {"quantize", "convert", "merge", "finetune", "eval", "serve", "pull", "push"};
 static const char *const planned_options[] = {"lora", "draw", "masks", "vae"};
-static const char *const planned_dtypes[] = {"q8", "q4", "nf4", "int8"};
+static const char *const planned_dtypes[] = {"nf4", "int8"};
 #define IS_ONE_OF(name, list) is_one_of(name, list, sizeof(list) / sizeof *(list))
 
 static bool is_one_of(const char *name, const char *const *list, size_t n) {

@@ -16,6 +16,11 @@ const char *pali_status_name(pali_status status) {
     return (size_t)status < sizeof k_names / sizeof k_names[0] ? k_names[status] : "unknown";
 }
 
+const char *pali_dtype_name(pali_dtype dtype) {
+    static const char *const k_names[] = {"auto", "f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q4_k", "nf4", "fp4", "int8"};
+    return k_names[(size_t)dtype < sizeof k_names / sizeof k_names[0] ? (size_t)dtype : 0];
+}
+
 const char *pali_last_error(void) {
     return status_message();
 }
@@ -33,7 +38,7 @@ void pali_model_options_init(pali_model_options *options) {
 static pali_status model_options_read(pali_model_options *o, const pali_model_options *given) {
     pali_model_options_init(o);
     STATUS_TRY(options_read(o, sizeof *o, given, "pali_model_options"));
-    if ((int)o->dtype < PALI_DTYPE_AUTO || o->dtype > PALI_DTYPE_F16) return status_fail(PALI_ERR_ARGUMENT, "pali_model_options: dtype: %d is unknown", (int)o->dtype);
+    if ((int)o->dtype < PALI_DTYPE_AUTO || o->dtype > PALI_DTYPE_Q4_K) return status_fail(PALI_ERR_ARGUMENT, "pali_model_options: dtype: %d is unknown", (int)o->dtype);
     return PALI_OK;
 }
 

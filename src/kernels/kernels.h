@@ -24,7 +24,7 @@
 
 #define KERNELS_NR_MAX 64u  /* widest panel of any level */
 #define KERNELS_DOT_ROWS 4u /* most activation rows dot_rows takes at once */
-#define KERNELS_N_DTYPES 4u /* pali_dtype values, AUTO included (its entries are NULL) */
+#define KERNELS_N_DTYPES 11u /* pali_dtype values, AUTO included (its entries are NULL) */
 
 typedef struct kernels {
     cpu_level level;
@@ -48,6 +48,19 @@ typedef struct kernels {
      * (r, j) is summed the same way whatever m and n are. */
     void (*dot_rows[KERNELS_N_DTYPES])(float *y, size_t ldy, const float *x, size_t ldx, const void *w, size_t ld, size_t m,
                                        size_t n, size_t k, bool accumulate);
+    /* Block-quantized weights (kernels/blocks.h): 8-bit integer products with x rounded to 8 bits by groups. Both ways give
+     * the same bits on every instruction set; kernels/blocks_plain.h has the definition and the layout of a rounded row. */
+    size_t blocks_nr, panel_block_bytes; /* outputs a panel holds; bytes of it per block of 32 in k */
+    void (*quantize_x)(void *out, const float *x, size_t k);
+    /* Blocks b0..b0+n_blocks of n <= blocks_nr rows, which lie row_bytes apart; absent rows become zero. 64-aligned. */
+    void (*panel_blocks[KERNELS_N_DTYPES])(void *panel, const void *w, size_t row_bytes, size_t n, size_t b0, size_t n_blocks);
+    /* c[r * ldc + j] += those blocks' share; x rows of k columns lie ldx bytes apart. b0 is a multiple of a group, n_blocks
+     * too but at the end of a row. minima: the type has them (all but Q8_0). */
+    void (*gemm_blocks)(float *c, size_t ldc, const void *x, size_t ldx, const void *panel, size_t m, size_t n, size_t k, size_t b0,
+                        size_t n_blocks, bool minima);
+    /* As dot_rows, with x rows ldx bytes and weight rows row_bytes apart. */
+    void (*dot_blocks[KERNELS_N_DTYPES])(float *y, size_t ldy, const void *x, size_t ldx, const void *w, size_t row_bytes, size_t m,
+                                         size_t n, size_t k, bool accumulate);
     /* y[j] (+)= sum_i p[i] * v[i * ld + j], i < rows ascending, j < n: attention's P V for one query. */
     void (*sum_rows)(float *y, const float *p, const float *v, size_t ld, size_t rows, size_t n, bool accumulate);
 
@@ -66,8 +79,9 @@ typedef struct kernels {
     void (*rope)(float *x, const float *cos, const float *sin, size_t half);
     void (*add)(float *y, const float *x, size_t n);            /* y += x */
     void (*scale)(float *y, const float *x, size_t n, float s); /* y = x * s */
+    /* n weights of one row, from its start, as f32; and back, rounded to nearest even (blocks: kernels/tmpl/quantize.h). */
     void (*to_f32[KERNELS_N_DTYPES])(float *y, const void *x, size_t n);
-    void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* nearest even */
+    void (*from_f32[KERNELS_N_DTYPES])(void *y, const float *x, size_t n);
 } kernels;
 
 /* The table of a level; NULL if this build or machine cannot run it. Constant after first use. */
@@ -75,6 +89,7 @@ const kernels *kernels_get(cpu_level level);
 
 /* Filled in by ref/ and overridden by each instruction set, lowest first. */
 void kernels_fill_ref(kernels *k);
+void kernels_fill_ref_blocks(kernels *k);
 void kernels_fill_avx2(kernels *k);
 void kernels_fill_avx512(kernels *k);
 void kernels_fill_avx512bf16(kernels *k);

@@ -15,32 +15,32 @@ static pali_status config_correct(config *c, const weights *w) {
     const weights_entry *q = weights_find(w, "language_model.layers.0.self_attn.q_proj.weight");
     const weights_entry *k = weights_find(w, "language_model.layers.0.self_attn.k_proj.weight");
     gemma_config *t = &c->text;
-    if (embed && embed->tensor->n_dims == 2 && embed->tensor->dims[0] > 0) {
-        t->vocab_size = embed->tensor->dims[0];
+    if (embed && embed->n_dims == 2 && embed->dims[0] > 0) {
+        t->vocab_size = embed->dims[0];
         if (t->vocab_size > CONFIG_MAX_VOCAB)
             return status_fail(PALI_ERR_LIMIT, "%s: %s: %zu rows, more than the limit of %u", embed->file,
-                               embed->tensor->name, t->vocab_size, CONFIG_MAX_VOCAB);
+                               embed->file_name, t->vocab_size, CONFIG_MAX_VOCAB);
     }
-    if (position && position->tensor->n_dims == 2 && position->tensor->dims[0] != c->vit.n_patches) {
-        size_t n = position->tensor->dims[0], grid = 1;
+    if (position && position->n_dims == 2 && position->dims[0] != c->vit.n_patches) {
+        size_t n = position->dims[0], grid = 1;
         while (grid * grid < n && grid < CONFIG_MAX_IMAGE / c->vit.patch_size) grid++;
         if (grid * grid != n)
             return status_fail(PALI_ERR_FORMAT,
                                "%s: %s: %zu rows are not a square grid of patches of a picture of at most %u pixels a side",
-                               position->file, position->tensor->name, n, CONFIG_MAX_IMAGE);
+                               position->file, position->file_name, n, CONFIG_MAX_IMAGE);
         c->vit.n_patches = n;
         c->vit.image_size = grid * c->vit.patch_size;
     }
-    if (q && q->tensor->n_dims == 2) {
-        size_t rows = q->tensor->dims[0];
+    if (q && q->n_dims == 2) {
+        size_t rows = q->dims[0];
         if (rows % t->n_heads == 0 && rows / t->n_heads % 2 == 0 && rows > 0 && rows / t->n_heads <= CONFIG_MAX_HEAD_DIM) {
             bool scale_follows = t->generation == 1; /* Gemma 2 states its scale apart from the head dim */
             t->head_dim = rows / t->n_heads;
             if (scale_follows) t->attn_scale = 1.0f / sqrtf((float)t->head_dim);
         }
     }
-    if (k && k->tensor->n_dims == 2 && k->tensor->dims[0] % t->head_dim == 0) {
-        size_t heads = k->tensor->dims[0] / t->head_dim;
+    if (k && k->n_dims == 2 && k->dims[0] % t->head_dim == 0) {
+        size_t heads = k->dims[0] / t->head_dim;
         if (heads > 0 && t->n_heads % heads == 0) t->n_kv_heads = heads;
     }
     return PALI_OK;
@@ -76,11 +76,11 @@ static pali_status tensors_list(model *m, const spec *s) {
         to->file = entry ? entry->file : "";
         /* Vectors are held in f32; what is worth telling is how they are stored. */
         pali_dtype held = from->matrix ? from->matrix->dtype : PALI_DTYPE_F32;
-        to->dtype = from->vector && entry ? weights_dtype(entry->tensor) : held;
+        to->dtype = from->vector && entry ? entry->dtype : held;
         to->n_dims = from->n_dims;
         memcpy(to->dims, from->dims, sizeof to->dims);
         for (size_t d = 0; d < to->n_dims; d++) n *= to->dims[d];
-        m->weight_bytes += n * dtype_bytes(held);
+        m->weight_bytes += from->matrix ? from->matrix->rows * mat_row_bytes(from->matrix) : n * sizeof(float);
     }
     return PALI_OK;
 }
@@ -100,7 +100,7 @@ static pali_status extras_list(model *m) {
     m->extras = mem_calloc(w->n_entries, sizeof *m->extras);
     if (!m->extras) return status_no_memory(w->n_entries * sizeof *m->extras);
     for (size_t i = 0; i < w->n_entries; i++)
-        if (!w->entries[i].used && !is_ignorable(w->entries[i].name)) m->extras[m->n_extras++] = w->entries[i].tensor->name;
+        if (!w->entries[i].used && !is_ignorable(w->entries[i].name)) m->extras[m->n_extras++] = w->entries[i].file_name;
     return PALI_OK;
 }
 

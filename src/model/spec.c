@@ -116,6 +116,13 @@ void spec_free(spec *s) {
     *s = (spec){0};
 }
 
+pali_dtype spec_dtype(const spec_tensor *t, pali_dtype asked) {
+    if (!t->matrix || !dtype_is_blocks(asked)) return asked;
+    if (t->n_dims == 4) return PALI_DTYPE_AUTO;
+    if (t->group != SPEC_LLM_ATTN && t->group != SPEC_LLM_MLP) return PALI_DTYPE_Q8_0;
+    return asked == PALI_DTYPE_Q4_K && t->matrix->cols % SUPER_BLOCK ? PALI_DTYPE_Q4_1 : asked;
+}
+
 static bool skip(const char **name, const char *prefix) {
     size_t n = strlen(prefix);
     if (strncmp(*name, prefix, n) != 0) return false;

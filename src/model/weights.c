@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/halffloat.h"
 #include "base/mem.h"
+#include "io/safetensors.h"
 #include "io/shards.h"
 
 #define CHUNK_ELEMENTS ((size_t)1 << 20) /* of a matrix per task when converting or filling */
@@ -23,16 +23,86 @@ static char *copy_string(const char *s) {
     return copy;
 }
 
+pali_status weights_add_file(weights *w, char *path, void *handle, void (*close)(void *handle)) {
+    pali_status s = path && handle ? PALI_OK : status_no_memory(sizeof *w->files);
+    if (s == PALI_OK && w->n_files == w->files_cap) {
+        size_t cap = w->files_cap ? 2 * w->files_cap : 8;
+        weights_file *grown = mem_grow(w->files, w->files_cap, cap, sizeof *grown);
+        if (!grown) {
+            s = status_no_memory(cap * sizeof *grown);
+        } else {
+            w->files = grown;
+            w->files_cap = cap;
+        }
+    }
+    if (s == PALI_OK) {
+        w->files[w->n_files++] = (weights_file){path, handle, close};
+        return PALI_OK;
+    }
+    if (handle) close(handle);
+    mem_free(path);
+    return s;
+}
+
+pali_status weights_add(weights *w, const char *name, const weights_entry *entry) {
+    if (w->n_entries == w->entries_cap) {
+        size_t cap = w->entries_cap ? 2 * w->entries_cap : 256;
+        weights_entry *grown = mem_grow(w->entries, w->entries_cap, cap, sizeof *grown);
+        if (!grown) return status_no_memory(cap * sizeof *grown);
+        w->entries = grown;
+        w->entries_cap = cap;
+    }
+    weights_entry *e = &w->entries[w->n_entries];
+    *e = *entry;
+    e->name = copy_string(name);
+    if (!e->name) return status_no_memory(strlen(name) + 1);
+    w->n_entries++;
+    return PALI_OK;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const weights_entry *)a)->name, ((const weights_entry *)b)->name);
+}
+
+pali_status weights_seal(weights *w) {
+    if (w->n_entries) qsort(w->entries, w->n_entries, sizeof *w->entries, by_name);
+    for (size_t i = 1; i < w->n_entries; i++)
+        if (by_name(&w->entries[i - 1], &w->entries[i]) == 0)
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: the same tensor is also in %s", w->entries[i].file,
+                               w->entries[i].name, w->entries[i - 1].file);
+    return PALI_OK;
+}
+
+/* ---- Safetensors as a source ---- */
+
+static pali_dtype dtype_of(st_dtype dtype) {
+    return dtype == ST_F32 ? PALI_DTYPE_F32 : dtype == ST_BF16 ? PALI_DTYPE_BF16 : dtype == ST_F16 ? PALI_DTYPE_F16 : PALI_DTYPE_AUTO;
+}
+
+static void safetensors_free(void *handle) {
+    safetensors_close(handle);
+    mem_free(handle);
+}
+
 static pali_status file_add(weights *w, const char *dir, const char *name) {
     char *path = file_join(dir, name);
-    if (!path) return status_no_memory(strlen(name));
-    w->paths[w->n_files] = path;
-    pali_status s = safetensors_open(&w->files[w->n_files], path);
+    safetensors *st = mem_calloc(1, sizeof *st);
+    pali_status s = path && st ? safetensors_open(st, path) : status_no_memory(strlen(name));
     if (s != PALI_OK) {
         mem_free(path);
+        mem_free(st);
         return s;
     }
-    w->n_files++;
+    STATUS_TRY(weights_add_file(w, path, st, safetensors_free));
+    for (size_t i = 0; i < st->n_tensors; i++) {
+        const st_tensor *t = &st->tensors[i];
+        char canonical[SPEC_NAME_MAX];
+        if (!spec_canonical_name(canonical, sizeof canonical, t->name)) continue; /* too long to be one of ours */
+        weights_entry entry = {.file = path, .file_name = t->name, .dtype = dtype_of(t->dtype), .dtype_name = safetensors_dtype_name(t->dtype),
+                               .n_dims = t->n_dims, .data = t->data, .n_bytes = t->n_bytes};
+        memcpy(entry.dims, t->dims, sizeof entry.dims);
+        STATUS_TRY(weights_add(w, canonical, &entry));
+    }
     return PALI_OK;
 }
 
@@ -45,61 +115,28 @@ static pali_status shards_add(weights *w, const char *dir, const char *index_pat
     return s;
 }
 
-static pali_status files_open(weights *w, const char *dir) {
+static pali_status dir_add(weights *w, const char *dir) {
     char *index = file_join(dir, "model.safetensors.index.json"), *single = file_join(dir, "model.safetensors");
     pali_status s = PALI_OK;
-    w->files = mem_calloc(SHARDS_MAX_FILES, sizeof *w->files);
-    w->paths = mem_calloc(SHARDS_MAX_FILES, sizeof *w->paths);
-    if (!index || !single || !w->files || !w->paths) {
-        s = status_no_memory(SHARDS_MAX_FILES * sizeof *w->files);
-    } else if (file_exists(single)) {
+    if (!index || !single)
+        s = status_no_memory(strlen(dir));
+    else if (file_exists(single))
         s = file_add(w, dir, "model.safetensors");
-    } else if (file_exists(index)) {
+    else if (file_exists(index))
         s = shards_add(w, dir, index);
-    } else {
+    else
         s = status_fail(PALI_ERR_IO, "%s: found neither model.safetensors nor model.safetensors.index.json", dir);
-    }
     mem_free(index);
     mem_free(single);
     return s;
-}
-
-/* ---- Names ---- */
-
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const weights_entry *)a)->name, ((const weights_entry *)b)->name);
-}
-
-static pali_status entries_list(weights *w) {
-    size_t n = 0;
-    for (size_t f = 0; f < w->n_files; f++) n += w->files[f].n_tensors;
-    w->entries = mem_calloc(n + 1, sizeof *w->entries);
-    if (!w->entries) return status_no_memory(n * sizeof *w->entries);
-    for (size_t f = 0; f < w->n_files; f++) {
-        for (size_t i = 0; i < w->files[f].n_tensors; i++) {
-            const st_tensor *t = &w->files[f].tensors[i];
-            char name[SPEC_NAME_MAX];
-            if (!spec_canonical_name(name, sizeof name, t->name)) continue; /* too long to be one of ours */
-            weights_entry *entry = &w->entries[w->n_entries];
-            *entry = (weights_entry){.name = copy_string(name), .file = w->paths[f], .tensor = t};
-            if (!entry->name) return status_no_memory(sizeof name);
-            w->n_entries++;
-        }
-    }
-    qsort(w->entries, w->n_entries, sizeof *w->entries, by_name);
-    for (size_t i = 1; i < w->n_entries; i++)
-        if (by_name(&w->entries[i - 1], &w->entries[i]) == 0)
-            return status_fail(PALI_ERR_FORMAT, "%s: %s: the same tensor is also in %s", w->entries[i].file,
-                               w->entries[i].name, w->entries[i - 1].file);
-    return PALI_OK;
 }
 
 pali_status weights_open(weights **out, const char *dir) {
     weights *w = mem_calloc(1, sizeof *w);
     *out = NULL;
     if (!w) return status_no_memory(sizeof *w);
-    pali_status s = files_open(w, dir);
-    if (s == PALI_OK) s = entries_list(w);
+    pali_status s = dir_add(w, dir);
+    if (s == PALI_OK) s = weights_seal(w);
     if (s != PALI_OK) {
         weights_free(w);
         return s;
@@ -113,11 +150,10 @@ void weights_free(weights *w) {
     for (size_t i = 0; i < w->n_entries; i++) mem_free(w->entries[i].name);
     mem_free(w->entries);
     for (size_t i = 0; i < w->n_files; i++) {
-        safetensors_close(&w->files[i]);
-        mem_free(w->paths[i]);
+        w->files[i].close(w->files[i].handle);
+        mem_free(w->files[i].path);
     }
     mem_free(w->files);
-    mem_free(w->paths);
     mem_free(w->vectors);
     mem_huge_free(w->block, w->block_bytes);
     mem_free(w);
@@ -129,11 +165,9 @@ const weights_entry *weights_find(const weights *w, const char *canonical_name) 
 }
 
 bool weights_same(const weights *w, const char *a, const char *b) {
-    const weights_entry *x = weights_find(w, a), *y = weights_find(w, b);
-    if (!x || !y) return false;
-    const st_tensor *s = x->tensor, *t = y->tensor;
-    return s->dtype == t->dtype && s->n_dims == t->n_dims && memcmp(s->dims, t->dims, s->n_dims * sizeof *s->dims) == 0 &&
-           memcmp(s->data, t->data, s->n_bytes) == 0;
+    const weights_entry *s = weights_find(w, a), *t = weights_find(w, b);
+    return s && t && s->dtype == t->dtype && s->n_dims == t->n_dims && memcmp(s->dims, t->dims, s->n_dims * sizeof *s->dims) == 0 &&
+           s->n_bytes == t->n_bytes && memcmp(s->data, t->data, s->n_bytes) == 0;
 }
 
 /* ---- Long work in steps, with progress ---- */
@@ -158,24 +192,26 @@ static pali_status chunks_run(chunk_job *job, exec *e, uint64_t n_bytes, pali_pr
     return PALI_OK;
 }
 
-/* A run of elements of one matrix. */
+/* Some rows of one matrix. */
 typedef struct piece {
     const void *from; /* NULL: random */
     pali_dtype from_dtype, to_dtype;
     void *to;
-    size_t n;
+    size_t rows, cols;
     uint64_t seed;
 } piece;
 
 typedef struct piece_list {
     piece *pieces;
-    size_t n, cap;
+    size_t n, cap, cols_max;
     exec *e;
 } piece_list;
 
-/* Cuts n elements into pieces. */
+/* Cuts a matrix into pieces. */
 static pali_status pieces_add(piece_list *list, const piece *whole) {
-    for (size_t at = 0; at < whole->n; at += CHUNK_ELEMENTS) {
+    size_t step = CHUNK_ELEMENTS / whole->cols + 1;
+    if (whole->cols > list->cols_max) list->cols_max = whole->cols;
+    for (size_t at = 0; at < whole->rows; at += step) {
         if (list->n == list->cap) {
             size_t cap = list->cap ? 2 * list->cap : 256;
             piece *grown = mem_grow(list->pieces, list->cap, cap, sizeof *grown);
@@ -185,23 +221,12 @@ static pali_status pieces_add(piece_list *list, const piece *whole) {
         }
         piece *p = &list->pieces[list->n];
         *p = *whole;
-        if (p->from) p->from = (const char *)whole->from + at * dtype_bytes(whole->from_dtype);
-        p->to = (char *)whole->to + at * dtype_bytes(whole->to_dtype);
-        p->n = whole->n - at < CHUNK_ELEMENTS ? whole->n - at : CHUNK_ELEMENTS;
+        if (p->from) p->from = (const char *)whole->from + at * dtype_bytes(whole->from_dtype, whole->cols);
+        p->to = (char *)whole->to + at * dtype_bytes(whole->to_dtype, whole->cols);
+        p->rows = whole->rows - at < step ? whole->rows - at : step;
         p->seed = whole->seed + list->n++;
     }
     return PALI_OK;
-}
-
-static void store(void *to, pali_dtype dtype, const float *x, size_t n, const kernels *k) {
-    if (dtype == PALI_DTYPE_F32) {
-        memcpy(to, x, n * sizeof *x);
-    } else if (dtype == PALI_DTYPE_BF16) {
-        k->to_bf16(to, x, n);
-    } else {
-        uint16_t *halves = to;
-        for (size_t i = 0; i < n; i++) halves[i] = half_to_f16(x[i]);
-    }
 }
 
 /* Lets go of the mapped pages that lie wholly in the range: while converting, source and copy must not both stay resident.
@@ -212,37 +237,35 @@ static void pages_drop(const void *begin, size_t n) {
     if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-#define RUN 1024u /* elements in f32 between reading and writing */
-
 static void piece_task(void *context, size_t task, size_t worker) {
-    (void)worker;
     const chunk_job *job = context;
     const piece_list *list = job->context;
     const piece *p = &list->pieces[job->first + task];
     const kernels *k = list->e->k;
-    float run[RUN];
+    float *row = list->e->worker[worker].data;
     uint64_t state = p->seed * 0x9e3779b97f4a7c15u + 1;
-    for (size_t at = 0; at < p->n; at += RUN) {
-        size_t n = p->n - at < RUN ? p->n - at : RUN;
+    size_t from_bytes = dtype_bytes(p->from_dtype, p->cols), to_bytes = dtype_bytes(p->to_dtype, p->cols);
+    for (size_t r = 0; r < p->rows; r++) {
         if (p->from) {
-            k->to_f32[p->from_dtype](run, (const char *)p->from + at * dtype_bytes(p->from_dtype), n);
+            k->to_f32[p->from_dtype](row, (const char *)p->from + r * from_bytes, p->cols);
         } else {
-            for (size_t i = 0; i < n; i++) { /* uniform with the standard deviation 0.02 of an initialised model */
+            for (size_t i = 0; i < p->cols; i++) { /* uniform with the standard deviation 0.02 of an initialised model */
                 state = state * 6364136223846793005u + 1442695040888963407u;
-                run[i] = (float)(int32_t)(state >> 32) * (0.02f * 1.7320508f / 2147483648.0f);
+                row[i] = (float)(int32_t)(state >> 32) * (0.02f * 1.7320508f / 2147483648.0f);
             }
         }
-        store((char *)p->to + at * dtype_bytes(p->to_dtype), p->to_dtype, run, n, k);
+        k->from_f32[p->to_dtype]((char *)p->to + r * to_bytes, row, p->cols);
     }
-    if (p->from) pages_drop(p->from, p->n * dtype_bytes(p->from_dtype));
+    if (p->from) pages_drop(p->from, p->rows * from_bytes);
 }
 
 static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_progress_fn progress, void *user) {
     list->e = e;
+    pali_status s = exec_worker_scratch(e, (list->cols_max + 1) * sizeof(float));
     chunk_job job = {.what = what, .fn = piece_task, .n_chunks = list->n, .context = list};
     uint64_t n_bytes = 0;
-    for (size_t i = 0; i < list->n; i++) n_bytes += list->pieces[i].n * dtype_bytes(list->pieces[i].to_dtype);
-    pali_status s = chunks_run(&job, e, n_bytes, progress, user);
+    for (size_t i = 0; i < list->n; i++) n_bytes += list->pieces[i].rows * dtype_bytes(list->pieces[i].to_dtype, list->pieces[i].cols);
+    if (s == PALI_OK) s = chunks_run(&job, e, n_bytes, progress, user);
     mem_free(list->pieces);
     return s;
 }
@@ -262,42 +285,42 @@ static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) 
         at += (size_t)snprintf(out + at, n - at, i ? ", %zu" : "%zu", dims[i]);
 }
 
-static bool is_weight_dtype(st_dtype dtype) {
-    return dtype == ST_F32 || dtype == ST_BF16 || dtype == ST_F16;
-}
-
 static pali_status entry_check(const weights_entry *entry, const spec_tensor *t) {
-    const st_tensor *st = entry->tensor;
-    if (!is_weight_dtype(st->dtype)) /* before the shape: packed weights of quantized checkpoints have another one too */
+    if (entry->dtype == PALI_DTYPE_AUTO) /* before the shape: packed weights of quantized checkpoints have another one too */
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported yet: expected F32, BF16 or F16",
-                           entry->file, st->name, safetensors_dtype_name(st->dtype));
-    bool same = st->n_dims == t->n_dims;
-    for (size_t i = 0; same && i < t->n_dims; i++) same = st->dims[i] == t->dims[i];
+                           entry->file, entry->file_name, entry->dtype_name);
+    bool same = entry->n_dims == t->n_dims;
+    for (size_t i = 0; same && i < t->n_dims; i++) same = entry->dims[i] == t->dims[i];
     if (!same) {
         char has[128], wants[128];
-        shape_print(has, sizeof has, st->dims, st->n_dims);
+        shape_print(has, sizeof has, entry->dims, entry->n_dims);
         shape_print(wants, sizeof wants, t->dims, t->n_dims);
-        return status_fail(PALI_ERR_FORMAT, "%s: %s: shape [%s], expected [%s]", entry->file, st->name, has, wants);
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: shape [%s], expected [%s]", entry->file, entry->file_name, has, wants);
     }
     return PALI_OK;
 }
 
-pali_dtype weights_dtype(const st_tensor *t) {
-    return t->dtype == ST_F32 ? PALI_DTYPE_F32 : t->dtype == ST_BF16 ? PALI_DTYPE_BF16 : PALI_DTYPE_F16;
+/* The dtype a tensor will be held in. */
+static pali_dtype dtype_held(const weights_entry *entry, const spec_tensor *t, pali_dtype asked) {
+    pali_dtype dtype = spec_dtype(t, asked);
+    return dtype != PALI_DTYPE_AUTO ? dtype : entry ? entry->dtype : PALI_DTYPE_BF16;
 }
 
-/* Memory for all vectors, and for the matrices that `converts` says yes to. */
-static pali_status memory_get(weights *w, const spec *s, pali_dtype dtype,
-                              bool (*converts)(const weights *, const spec_tensor *, pali_dtype)) {
+static size_t matrix_bytes(const spec_tensor *t, pali_dtype dtype) { /* to the next cache line */
+    return (t->matrix->rows * dtype_bytes(dtype, t->matrix->cols) + 63) & ~(size_t)63;
+}
+
+/* Memory for all vectors, and for the matrices that have to be made: those of another dtype than their entry, or all. */
+static pali_status memory_get(weights *w, const spec *s, pali_dtype dtype, bool all) {
     size_t floats = 0, bytes = 0;
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
-        size_t n = n_elements(t);
-        if (t->vector) {
-            floats += (n + 15) & ~(size_t)15;
-        } else if (converts(w, t, dtype)) {
-            bytes += (n * dtype_bytes(dtype) + 63) & ~(size_t)63;
-        }
+        const weights_entry *entry = weights_find(w, t->name);
+        pali_dtype held = dtype_held(entry, t, dtype);
+        if (t->vector)
+            floats += (n_elements(t) + 15) & ~(size_t)15;
+        else if (all ? !t->optional : entry && entry->dtype != held)
+            bytes += matrix_bytes(t, held);
     }
     w->vectors = mem_alloc(floats, sizeof *w->vectors);
     if (!w->vectors) return status_no_memory(floats * sizeof *w->vectors);
@@ -307,17 +330,6 @@ static pali_status memory_get(weights *w, const spec *s, pali_dtype dtype,
         if (!w->block) return status_no_memory(bytes);
     }
     return PALI_OK;
-}
-
-static bool converts_if_other(const weights *w, const spec_tensor *t, pali_dtype dtype) {
-    const weights_entry *entry = weights_find(w, t->name);
-    return entry && dtype != PALI_DTYPE_AUTO && weights_dtype(entry->tensor) != dtype;
-}
-
-static bool converts_all(const weights *w, const spec_tensor *t, pali_dtype dtype) {
-    (void)w;
-    (void)dtype;
-    return !t->optional;
 }
 
 pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char *dir, exec *e, pali_progress_fn progress,
@@ -333,7 +345,7 @@ pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char
             return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", dir, t->name, wants);
         }
     }
-    STATUS_TRY(memory_get(w, s, dtype, converts_if_other));
+    STATUS_TRY(memory_get(w, s, dtype, false));
     float *vector = w->vectors;
     char *at = w->block;
     piece_list list = {0};
@@ -341,30 +353,31 @@ pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char
     for (size_t i = 0; i < s->n && status == PALI_OK; i++) {
         const spec_tensor *t = &s->tensors[i];
         weights_entry *entry = (weights_entry *)(uintptr_t)weights_find(w, t->name);
-        size_t n = n_elements(t);
         if (!entry) continue;
         entry->used = true;
-        pali_dtype stored = weights_dtype(entry->tensor);
         if (t->vector) {
-            e->k->to_f32[stored](vector, entry->tensor->data, n);
+            size_t n = n_elements(t);
+            e->k->to_f32[entry->dtype](vector, entry->data, n);
             *t->vector = vector;
             vector += (n + 15) & ~(size_t)15;
-        } else if (!converts_if_other(w, t, dtype)) {
-            t->matrix->dtype = stored;
-            t->matrix->data = entry->tensor->data;
+            continue;
+        }
+        mat *m = t->matrix;
+        m->dtype = dtype_held(entry, t, dtype);
+        if (m->dtype == entry->dtype) {
+            m->data = entry->data;
         } else {
-            t->matrix->dtype = dtype;
-            t->matrix->data = at;
-            status = pieces_add(
-                &list, &(piece){.from = entry->tensor->data, .from_dtype = stored, .to_dtype = dtype, .to = at, .n = n});
-            at += (n * dtype_bytes(dtype) + 63) & ~(size_t)63;
+            m->data = at;
+            status = pieces_add(&list, &(piece){.from = entry->data, .from_dtype = entry->dtype, .to_dtype = m->dtype, .to = at,
+                                                .rows = m->rows, .cols = m->cols});
+            at += matrix_bytes(t, m->dtype);
         }
     }
     if (status != PALI_OK) {
         mem_free(list.pieces);
         return status;
     }
-    return pieces_run(&list, "converting weights", e, progress, user);
+    return list.n ? pieces_run(&list, "converting weights", e, progress, user) : PALI_OK;
 }
 
 pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint64_t seed, exec *e,
@@ -372,24 +385,25 @@ pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint6
     weights *w = mem_calloc(1, sizeof *w);
     *out = NULL;
     if (!w) return status_no_memory(sizeof *w);
-    pali_status status = memory_get(w, s, dtype, converts_all);
+    pali_status status = memory_get(w, s, dtype, true);
     float *vector = w->vectors;
     char *at = w->block;
     piece_list list = {0};
     for (size_t i = 0; i < s->n && status == PALI_OK; i++) {
         const spec_tensor *t = &s->tensors[i];
-        size_t n = n_elements(t);
         if (t->optional) continue;
         if (t->vector) { /* Gemma's norms are stored without the +1; layer norm gains are 1, biases 0 */
+            size_t n = n_elements(t);
             bool gain = t->group == SPEC_IMG && strstr(t->name, "norm") && strstr(t->name, ".weight");
             for (size_t j = 0; j < n; j++) vector[j] = gain ? 1.0f : 0.0f;
             *t->vector = vector;
             vector += (n + 15) & ~(size_t)15;
         } else {
-            t->matrix->dtype = dtype;
-            t->matrix->data = at;
-            status = pieces_add(&list, &(piece){.to_dtype = dtype, .to = at, .n = n, .seed = seed});
-            at += (n * dtype_bytes(dtype) + 63) & ~(size_t)63;
+            mat *m = t->matrix;
+            m->dtype = dtype_held(NULL, t, dtype);
+            m->data = at;
+            status = pieces_add(&list, &(piece){.to_dtype = m->dtype, .to = at, .rows = m->rows, .cols = m->cols, .seed = seed});
+            at += matrix_bytes(t, m->dtype);
         }
     }
     if (status == PALI_OK)
@@ -435,7 +449,7 @@ pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_f
             const spec_tensor *t = &s->tensors[i];
             const char *data = t->matrix ? t->matrix->data : NULL, *block = w->block;
             if (!data || (block && data >= block && data < block + w->block_bytes)) continue;
-            size_t bytes = n_elements(t) * dtype_bytes(t->matrix->dtype);
+            size_t bytes = t->matrix->rows * mat_row_bytes(t->matrix);
             if (pass == 0) n_bytes += bytes;
             for (size_t from = 0; from < bytes; from += CHUNK_BYTES) {
                 if (pass == 0)

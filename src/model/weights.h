@@ -1,25 +1,38 @@
-/* weights.h: the files of a checkpoint directory as one set of tensors under canonical names, and the memory of whatever
- * had to be converted. */
+/* weights.h: the tensors of a checkpoint's files as one set under canonical names, and the memory of whatever had to be
+ * converted. A file format is a source of entries: it fills the list with weights_add (weights_open does for safetensors),
+ * and everything below works on entries alone. */
 #ifndef PALI_MODEL_WEIGHTS_H
 #define PALI_MODEL_WEIGHTS_H
 
-#include "io/safetensors.h"
 #include "model/spec.h"
 #include "tensor/exec.h"
 
+#define WEIGHTS_MAX_DIMS 8u
+
 typedef struct weights_entry {
-    char *name;             /* canonical */
+    char *name;             /* canonical, owned */
     const char *file;       /* path, owned by weights */
-    const st_tensor *tensor;
+    const char *file_name;  /* the tensor's name in the file, owned by the file's handle */
+    pali_dtype dtype;       /* AUTO: none that weights can have */
+    const char *dtype_name; /* as the format calls it, for messages; static */
+    size_t n_dims, dims[WEIGHTS_MAX_DIMS];
+    const uint8_t *data;    /* any alignment; stays valid while the file's handle is open */
+    size_t n_bytes;
     bool used;              /* the spec asked for it */
 } weights_entry;
 
+/* An open file. */
+typedef struct weights_file {
+    char *path;
+    void *handle;           /* what close gets and frees */
+    void (*close)(void *handle);
+} weights_file;
+
 typedef struct weights {
-    safetensors *files;     /* [n_files] */
-    char **paths;           /* [n_files] */
-    size_t n_files;
-    weights_entry *entries; /* [n_entries] sorted by name */
-    size_t n_entries;
+    weights_file *files;    /* [n_files] */
+    size_t n_files, files_cap;
+    weights_entry *entries; /* [n_entries] sorted by name once opened */
+    size_t n_entries, entries_cap;
     float *vectors;         /* all vectors of the model */
     void *block;            /* matrices that had to be converted, or a random model's */
     size_t block_bytes;
@@ -28,14 +41,20 @@ typedef struct weights {
 /* Opens model.safetensors, or the shards that model.safetensors.index.json names, inside `dir`. */
 pali_status weights_open(weights **out, const char *dir);
 void weights_free(weights *w);
-/* Type of a tensor that was bound (F32, BF16 or F16). */
-pali_dtype weights_dtype(const st_tensor *t);
+
+/* For sources. Takes over path and handle, also when it fails. */
+pali_status weights_add_file(weights *w, char *path, void *handle, void (*close)(void *handle));
+/* Appends a copy of *entry under canonical `name` (copied). */
+pali_status weights_add(weights *w, const char *name, const weights_entry *entry);
+/* Sorts the entries; the same name twice is an error. */
+pali_status weights_seal(weights *w);
+
 const weights_entry *weights_find(const weights *w, const char *canonical_name);
 /* Both are there with the same dtype, shape and bytes. */
 bool weights_same(const weights *w, const char *a, const char *b);
 
 /* Points every matrix of the spec at its data and copies every vector; checks presence, dtype and shape. Matrices of
- * another dtype than asked for are converted into w->block (AUTO: none are). */
+ * another dtype than spec_dtype() says are converted into w->block (AUTO: none are). */
 pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char *dir, exec *e, pali_progress_fn progress, void *user);
 /* Allocates and fills everything with random values of a plausible size. */
 pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint64_t seed, exec *e, pali_progress_fn progress, void *user);

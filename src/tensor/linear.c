@@ -6,14 +6,20 @@
  *
  * Work is cut into tasks of (tile of outputs, block of rows); each output is summed in an order that depends only on k,
  * so threads and tiling never change a bit. With a fast bf16 dot product (kernels.h) and bf16 weights the second way
- * rounds x to bf16 first, as the reference's bf16 run does. */
+ * rounds x to bf16 first, as the reference's bf16 run does.
+ *
+ * Block-quantized weights take the same two ways with x rounded to 8 bits (kernels/blocks_plain.h); there both ways give the
+ * same bits. */
 #include "tensor/linear.h"
 
 #include <string.h>
 
+#include "kernels/blocks_plain.h"
+
 #define FEW_ROWS 8u              /* up to here streaming beats expanding panels (measured) */
 #define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
 #define PANEL_BYTES 98304u       /* of a panel: all of x runs over it from L2 at full speed; 290 KiB ran at 60 % */
+#define PANEL_BLOCKS 16u         /* of block-quantized weights: 20 KiB at 32 outputs stay in L1 while x streams from L2 */
 #define PAIRS_MIN_WEIGHTS 262144u /* smaller matrices gain nothing from bf16 products and keep x in full precision */
 #define GROUP_MAX 4u             /* panels per task at most: their block of x stays in L2 while they take turns on it */
 #define BLOCK_M_MIN 48u          /* rows per task at least, or the panel is not worth expanding */
@@ -23,6 +29,7 @@ typedef struct product {
     float *y;          /* [m, n] */
     const float *x;    /* [m, k] */
     const uint32_t *x_pairs; /* [m, pairs_ld] x in bf16 pairs; NULL: use x */
+    const char *x_blocks;    /* [m] rows of x rounded to 8 bits; NULL: use x */
     const mat *w, *up; /* up: NULL but for GeGLU */
     const float *bias;
     size_t m, tile_n, tile_m, n_tiles;
@@ -34,16 +41,17 @@ static size_t pairs_ld(size_t k) {
     return (k + 1) / 2 + 16;
 }
 
-static const char *row_at(const mat *w, size_t row) {
-    return (const char *)w->data + row * w->cols * dtype_bytes(w->dtype);
-}
-
 /* c [m, n] (ldc) = or += rows m0.. of x times rows j0..j0+n of w. */
 static void tile_stream(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, bool accumulate) {
     size_t k = w->cols;
     for (size_t r = 0; r < p->m; r += KERNELS_DOT_ROWS) {
         size_t m = p->m - r < KERNELS_DOT_ROWS ? p->m - r : KERNELS_DOT_ROWS;
-        p->e->k->dot_rows[w->dtype](c + r * ldc, ldc, p->x + r * k, k, row_at(w, j0), k, m, n, k, accumulate);
+        if (p->x_blocks) {
+            size_t ldx = x_row_bytes(k);
+            p->e->k->dot_blocks[w->dtype](c + r * ldc, ldc, p->x_blocks + r * ldx, ldx, mat_row(w, j0), mat_row_bytes(w), m, n, k, accumulate);
+            continue;
+        }
+        p->e->k->dot_rows[w->dtype](c + r * ldc, ldc, p->x + r * k, k, mat_row(w, j0), k, m, n, k, accumulate);
     }
 }
 
@@ -62,7 +70,7 @@ static void tile_gemm(const product *p, const mat *w, float *c, size_t ldc, size
         size_t kb = k - k0 < step ? k - k0 : step;
         for (size_t j = 0; j < n; j += kn->nr) {
             size_t nb = n - j < kn->nr ? n - j : kn->nr;
-            const char *rows = row_at(w, j0 + j) + k0 * dtype_bytes(w->dtype);
+            const char *rows = mat_row(w, j0 + j) + dtype_bytes(w->dtype, k0);
             if (p->x_pairs) {
                 size_t lda = pairs_ld(k);
                 kn->panel_rows_pairs(panel, rows, k, nb, kb);
@@ -75,18 +83,37 @@ static void tile_gemm(const product *p, const mat *w, float *c, size_t ldc, size
     }
 }
 
+/* The same for blocks. */
+static void tile_gemm_blocks(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, void *panel,
+                             bool accumulate) {
+    const kernels *kn = p->e->k;
+    size_t k = w->cols, n_blocks = (k + BLOCK - 1) / BLOCK, ldx = x_row_bytes(k);
+    for (size_t r = 0; r < m && !accumulate; r++) memset(c + r * ldc, 0, n * sizeof *c);
+    for (size_t b0 = 0; b0 < n_blocks; b0 += PANEL_BLOCKS) {
+        size_t nb = n_blocks - b0 < PANEL_BLOCKS ? n_blocks - b0 : PANEL_BLOCKS;
+        for (size_t j = 0; j < n; j += kn->blocks_nr) {
+            size_t nj = n - j < kn->blocks_nr ? n - j : kn->blocks_nr;
+            kn->panel_blocks[w->dtype](panel, mat_row(w, j0 + j), mat_row_bytes(w), nj, b0, nb);
+            kn->gemm_blocks(c + j, ldc, p->x_blocks + m0 * ldx, ldx, panel, m, nj, k, b0, nb, dtype_has_minima(w->dtype));
+        }
+    }
+}
+
 /* One tile of one matrix, by whichever way the product was planned. */
 static void tile_run(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, void *panel,
                      bool accumulate) {
     if (p->m <= FEW_ROWS)
         tile_stream(p, w, c, ldc, j0, n, accumulate);
+    else if (p->x_blocks)
+        tile_gemm_blocks(p, w, c, ldc, j0, n, m0, m, panel, accumulate);
     else
         tile_gemm(p, w, c, ldc, j0, n, m0, m, panel, accumulate);
 }
 
 /* Bytes at the start of worker scratch that hold a panel; the up tile of GeGLU follows. */
 static size_t panel_bytes(const product *p) {
-    return p->m <= FEW_ROWS ? 0 : PANEL_BYTES;
+    if (p->m <= FEW_ROWS) return 0;
+    return p->x_blocks ? (PANEL_BLOCKS * p->e->k->panel_block_bytes + 63) & ~(size_t)63 : PANEL_BYTES;
 }
 
 static void product_task(void *context, size_t task, size_t worker) {
@@ -121,23 +148,35 @@ static void pairs_rows(const exec *e, void *context, size_t begin, size_t end) {
     size_t k = p->w->cols, lda = 2 * pairs_ld(k);
     uint16_t *pairs = e->shared.data;
     for (size_t r = begin; r < end; r++) {
-        e->k->to_bf16(pairs + r * lda, p->x + r * k, k);
+        e->k->from_f32[PALI_DTYPE_BF16](pairs + r * lda, p->x + r * k, k);
         if (k % 2) pairs[r * lda + k] = 0;
     }
 }
 
+static void blocks_rows(const exec *e, void *context, size_t begin, size_t end) {
+    const product *p = context;
+    size_t k = p->w->cols, ldx = x_row_bytes(k);
+    for (size_t r = begin; r < end; r++) e->k->quantize_x((char *)e->shared.data + r * ldx, p->x + r * k, k);
+}
+
 static pali_status product_run(product *p) {
     exec *e = p->e;
-    size_t n = p->w->rows, k = p->w->cols;
+    size_t n = p->w->rows, k = p->w->cols, nr = e->k->nr;
     if (p->m == 0) return PALI_OK;
+    if (dtype_is_blocks(p->w->dtype)) {
+        if (!mem_scratch_get(&e->shared, p->m, x_row_bytes(k))) return status_no_memory(p->m * x_row_bytes(k));
+        exec_rows(e, p->m, k, blocks_rows, p);
+        p->x_blocks = e->shared.data;
+        nr = e->k->blocks_nr;
+    }
     if (p->m <= FEW_ROWS) {
-        size_t rows = STREAM_TILE_BYTES / (k * dtype_bytes(p->w->dtype) + 1);
+        size_t rows = STREAM_TILE_BYTES / (mat_row_bytes(p->w) + 1);
         p->tile_n = rows < 16 ? 16 : rows & ~(size_t)15;
         p->tile_m = p->m;
     } else {
-        size_t n_tiles = (n + e->k->nr - 1) / e->k->nr, wanted = 4 * e->n_workers;
+        size_t n_tiles = (n + nr - 1) / nr, wanted = 4 * e->n_workers;
         size_t cuts = n_tiles >= wanted ? 1 : (wanted + n_tiles - 1) / n_tiles, group = n_tiles / wanted;
-        p->tile_n = e->k->nr * (group < 1 ? 1 : group > GROUP_MAX ? GROUP_MAX : group);
+        p->tile_n = nr * (group < 1 ? 1 : group > GROUP_MAX ? GROUP_MAX : group);
         p->tile_m = (p->m + cuts - 1) / cuts;
         if (p->tile_m < BLOCK_M_MIN) p->tile_m = BLOCK_M_MIN;
         if (e->k->gemm_panel_pairs && n * k >= PAIRS_MIN_WEIGHTS && p->w->dtype == PALI_DTYPE_BF16 && (!p->up || p->up->dtype == PALI_DTYPE_BF16)) {
@@ -159,6 +198,8 @@ pali_status linear(exec *e, float *y, const float *x, const mat *w, const float 
 }
 
 pali_status linear_geglu(exec *e, float *y, const float *x, const mat *gate, const mat *up, size_t m) {
+    if (dtype_is_blocks(gate->dtype) != dtype_is_blocks(up->dtype))
+        return status_fail(PALI_ERR_UNSUPPORTED, "gate and up projection: one is quantized in blocks, the other is not");
     product p = {.e = e, .y = y, .x = x, .w = gate, .up = up, .m = m, .op = LINEAR_SET};
     return product_run(&p);
 }

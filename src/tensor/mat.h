@@ -8,16 +8,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "paligemma.h"
+#include "kernels/blocks.h"
 
 typedef struct mat {
-    pali_dtype dtype;  /* F32, BF16 or F16 */
+    pali_dtype dtype;
     size_t rows, cols;
     const void *data;  /* [rows, cols]; not necessarily aligned, not even to the element */
 } mat;
 
-static inline size_t dtype_bytes(pali_dtype dtype) {
-    return dtype == PALI_DTYPE_F32 ? 4u : 2u;
+static inline size_t mat_row_bytes(const mat *w) {
+    return dtype_bytes(w->dtype, w->cols);
+}
+
+static inline const char *mat_row(const mat *w, size_t row) {
+    return (const char *)w->data + row * mat_row_bytes(w);
 }
 
 #endif

@@ -15,7 +15,7 @@ expect_error 2 run --decode
 expect_error 2 run -Z
 expect_error 2 run --draw out.png
 stderr_says "not available in this version"
-expect_error 2 run --dtype q8
+expect_error 2 run --dtype nf4
 stderr_says "not available in this version"
 for bad in "-n 0" "-n x" "-n -1" "-n 1.5" "-n 99999999999999999999999" "--temp -1" "--temp nan" "--temp 1x" "--top-p 0" "--top-p 1.1" \
     "-t 0" "--seed 18446744073709551616" "--num-beams 0" "--dtype f64" "--json=1" "stray" "-- stray" "-n"; do

@@ -10,6 +10,6 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$source"
 aarch64-linux-gnu-gcc -std=c11 -O2 -static -D_DEFAULT_SOURCE -ffp-contract=off -fno-math-errno -Wall -Wextra -Wconversion -Werror -Iinclude -Isrc \
-    tests/kernels/check.c src/kernels/kernels.c src/kernels/ref/ref.c src/kernels/arm/neon.c src/base/cpu.c src/base/clock.c src/base/rng.c src/base/status.c \
+    tests/kernels/check.c src/kernels/kernels.c src/kernels/ref/ref.c src/kernels/ref/blocks.c src/kernels/arm/neon.c src/base/cpu.c src/base/clock.c src/base/rng.c src/base/status.c \
     -o "$dir/check" -lm -lpthread
 qemu-aarch64 "$dir/check"

@@ -129,8 +129,18 @@ static void scale_by(float *y, const float *x, size_t n, float s) {
     for (size_t i = 0; i < n; i++) y[i] = x[i] * s;
 }
 
-static void to_bf16(uint16_t *y, const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] = half_to_bf16(x[i]);
+static void from_f32_f32(void *y, const float *x, size_t n) {
+    memcpy(y, x, n * sizeof *x);
+}
+
+static void from_f32_bf16(void *y, const float *x, size_t n) {
+    uint16_t *halves = y;
+    for (size_t i = 0; i < n; i++) halves[i] = half_to_bf16(x[i]);
+}
+
+static void from_f32_f16(void *y, const float *x, size_t n) {
+    uint16_t *halves = y;
+    for (size_t i = 0; i < n; i++) halves[i] = half_to_f16(x[i]);
 }
 
 void kernels_fill_ref(kernels *k) {
@@ -152,6 +162,7 @@ void kernels_fill_ref(kernels *k) {
         .add = add,
         .scale = scale_by,
         .to_f32 = {NULL, to_f32_f32, to_f32_bf16, to_f32_f16},
-        .to_bf16 = to_bf16,
+        .from_f32 = {NULL, from_f32_f32, from_f32_bf16, from_f32_f16},
     };
+    kernels_fill_ref_blocks(k);
 }

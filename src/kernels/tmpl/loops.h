@@ -335,7 +335,8 @@ static void k_scale(float *y, const float *x, size_t n, float s) {
 DEFINE_TO_F32(bf16, half_from_bf16)
 DEFINE_TO_F32(f16, half_from_f16)
 
-static void k_to_bf16(uint16_t *y, const float *x, size_t n) {
+static void k_from_f32_bf16(void *to, const float *x, size_t n) {
+    uint16_t *y = to;
     size_t i = 0;
     for (; i + VL <= n; i += VL) v_store_bf16(y + i, v_load(x + i));
     for (; i < n; i++) y[i] = half_to_bf16(x[i]);
@@ -363,5 +364,5 @@ static void loops_fill(kernels *k) {
     k->scale = k_scale;
     k->to_f32[PALI_DTYPE_BF16] = k_to_f32_bf16;
     k->to_f32[PALI_DTYPE_F16] = k_to_f32_f16;
-    k->to_bf16 = k_to_bf16;
+    k->from_f32[PALI_DTYPE_BF16] = k_from_f32_bf16;
 }
