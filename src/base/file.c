@@ -110,37 +110,75 @@ char *file_join(const char *dir, const char *name) {
     return path;
 }
 
-static pali_status write_all(int fd, const char *path, const uint8_t *data, size_t n) {
-    while (n > 0) {
-        ssize_t w = write(fd, data, n);
+static pali_status out_create(file_out *out, const char *path) {
+    size_t n = strlen(path);
+    struct stat st;
+    /* Renaming would replace a device as readily as a file. */
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return status_fail(PALI_ERR_IO, "%s: exists and is not a regular file: expected the name of a file to write", path);
+    out->path = mem_alloc(n + 1, 1);
+    out->temp = mem_alloc(n + 11, 1);
+    if (!out->path || !out->temp) return status_no_memory(n + 11);
+    memcpy(out->path, path, n + 1);
+    memcpy(out->temp, path, n);
+    memcpy(out->temp + n, ".tmpXXXXXX", 11);
+    out->fd = mkstemp(out->temp);
+    if (out->fd < 0) return io_error(path, "cannot create a file beside it");
+    mode_t mask = umask(0);
+    umask(mask);
+    return fchmod(out->fd, 0666 & ~mask) == 0 ? PALI_OK : io_error(path, "cannot set its mode");
+}
+
+static void out_free(file_out *out) {
+    mem_free(out->path);
+    mem_free(out->temp);
+    *out = (file_out){.fd = -1};
+}
+
+pali_status file_out_open(file_out *out, const char *path) {
+    *out = (file_out){.fd = -1};
+    pali_status s = out_create(out, path);
+    if (s != PALI_OK) file_out_abort(out);
+    return s;
+}
+
+pali_status file_out_write(file_out *out, const void *data, size_t n_bytes) {
+    const uint8_t *at = data;
+    for (size_t n = n_bytes; n > 0;) {
+        ssize_t w = write(out->fd, at, n);
         if (w < 0 && errno == EINTR) continue;
-        if (w < 0) return io_error(path, "cannot write");
-        data += w;
+        if (w < 0) return io_error(out->path, "cannot write");
+        at += w;
         n -= (size_t)w;
     }
+    out->n_bytes += n_bytes;
     return PALI_OK;
 }
 
-pali_status file_write_atomic(const char *path, const void *data, size_t n_bytes) {
-    size_t n = strlen(path);
-    char *temp = mem_alloc(n + 12, 1);
-    if (!temp) return status_no_memory(n + 12);
-    memcpy(temp, path, n);
-    memcpy(temp + n, ".tmpXXXXXX", 11);
-    int fd = mkstemp(temp);
-    if (fd < 0) {
-        pali_status s = io_error(path, "cannot create a file beside it");
-        mem_free(temp);
-        return s;
+pali_status file_out_commit(file_out *out) {
+    pali_status s = fsync(out->fd) == 0 ? PALI_OK : io_error(out->path, "cannot sync");
+    if (close(out->fd) != 0 && s == PALI_OK) s = io_error(out->path, "cannot close");
+    out->fd = -1;
+    if (s == PALI_OK && rename(out->temp, out->path) != 0) s = io_error(out->path, "cannot rename into place");
+    if (s != PALI_OK) unlink(out->temp);
+    out_free(out);
+    return s;
+}
+
+void file_out_abort(file_out *out) {
+    if (!out->path && !out->temp) return;
+    if (out->fd >= 0) {
+        close(out->fd);
+        unlink(out->temp);
     }
-    mode_t mask = umask(0);
-    umask(mask);
-    pali_status s = write_all(fd, path, data, n_bytes);
-    if (s == PALI_OK && fchmod(fd, 0666 & ~mask) != 0) s = io_error(path, "cannot set its mode");
-    if (s == PALI_OK && fsync(fd) != 0) s = io_error(path, "cannot sync");
-    if (close(fd) != 0 && s == PALI_OK) s = io_error(path, "cannot close");
-    if (s == PALI_OK && rename(temp, path) != 0) s = io_error(path, "cannot rename into place");
-    if (s != PALI_OK) unlink(temp);
-    mem_free(temp);
+    out_free(out);
+}
+
+pali_status file_write_atomic(const char *path, const void *data, size_t n_bytes) {
+    file_out out;
+    STATUS_TRY(file_out_open(&out, path));
+    pali_status s = file_out_write(&out, data, n_bytes);
+    if (s == PALI_OK) return file_out_commit(&out);
+    file_out_abort(&out);
     return s;
 }

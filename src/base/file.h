@@ -23,7 +23,22 @@ bool file_is_dir(const char *path);
 /* dir + "/" + name in a fresh block (mem_free); NULL: no memory. */
 char *file_join(const char *dir, const char *name);
 
-/* Writes to a temporary name beside `path`, syncs and renames: readers see the old content or the new, never half. */
+/* A file that comes into being whole: bytes go to a temporary name beside `path`; committing syncs it and renames it into
+ * place, so readers see the old content or the new, never half. Aborting, or a failure, leaves nothing behind. */
+typedef struct file_out {
+    char *path, *temp; /* owned; NULL: not open */
+    int fd;
+    uint64_t n_bytes;  /* written so far */
+} file_out;
+
+pali_status file_out_open(file_out *out, const char *path);
+pali_status file_out_write(file_out *out, const void *data, size_t n_bytes);
+/* Ends it, also when it fails. */
+pali_status file_out_commit(file_out *out);
+/* Does nothing after a commit, or for a struct of zeros. */
+void file_out_abort(file_out *out);
+
+/* The same for bytes that are all there. */
 pali_status file_write_atomic(const char *path, const void *data, size_t n_bytes);
 
 #endif
