@@ -17,15 +17,15 @@ static const struct {
 } k_types[] = {
     [0] = {"F32", 1, 4, PALI_DTYPE_F32},
     [1] = {"F16", 1, 2, PALI_DTYPE_F16},
-    [2] = {"Q4_0", 32, 18, PALI_DTYPE_AUTO},
-    [3] = {"Q4_1", 32, 20, PALI_DTYPE_AUTO},
+    [2] = {"Q4_0", 32, 18, PALI_DTYPE_Q4_0},
+    [3] = {"Q4_1", 32, 20, PALI_DTYPE_Q4_1},
     [6] = {"Q5_0", 32, 22, PALI_DTYPE_AUTO},
     [7] = {"Q5_1", 32, 24, PALI_DTYPE_AUTO},
-    [8] = {"Q8_0", 32, 34, PALI_DTYPE_AUTO},
+    [8] = {"Q8_0", 32, 34, PALI_DTYPE_Q8_0},
     [9] = {"Q8_1", 32, 40, PALI_DTYPE_AUTO},
     [10] = {"Q2_K", 256, 84, PALI_DTYPE_AUTO},
     [11] = {"Q3_K", 256, 110, PALI_DTYPE_AUTO},
-    [12] = {"Q4_K", 256, 144, PALI_DTYPE_AUTO},
+    [12] = {"Q4_K", 256, 144, PALI_DTYPE_Q4_K},
     [13] = {"Q5_K", 256, 176, PALI_DTYPE_AUTO},
     [14] = {"Q6_K", 256, 210, PALI_DTYPE_AUTO},
     [15] = {"Q8_K", 256, 292, PALI_DTYPE_AUTO},
@@ -93,6 +93,7 @@ static uint64_t number_at(const uint8_t *p, size_t n) {
 }
 
 static pali_status number(reader *r, uint64_t *out, size_t n, const char *what) {
+    *out = 0;
     if (left(r) < n) return status_fail(PALI_ERR_FORMAT, "%s: %s: the file ends at byte %zu", r->file, what, (size_t)(r->end - r->begin));
     *out = number_at(r->at, n);
     r->at += n;
