@@ -6,8 +6,10 @@
 static kernels g_tables[CPU_AVX512_BF16 + 1]; /* written once under g_once, constant ever after */
 static pthread_once_t g_once = PTHREAD_ONCE_INIT;
 
+/* Only what this machine has: the functions that fill are themselves compiled for their instruction set. */
 static void fill_all(void) {
-    for (int level = CPU_REF; level <= CPU_AVX512_BF16; level++) {
+    cpu_level have = cpu_level_detect();
+    for (int level = CPU_REF; level <= (int)have; level++) {
         kernels *k = &g_tables[level];
         kernels_fill_ref(k);
 #if defined(__x86_64__)
