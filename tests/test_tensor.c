@@ -16,7 +16,7 @@
 #include "tensor/attention.h"
 #include "tensor/linear.h"
 
-static const char *const k_levels[] = {"ref", "avx2", "avx512", "avx512bf16"};
+static const char *const k_levels[] = {"ref", "neon", "dotprod", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "avx512fp16"};
 
 static float *random_floats(size_t n, uint64_t seed, float scale) {
     rng r;

@@ -11,7 +11,7 @@ static const char about[] =
     "PaliGemma reads pictures and a prompt and writes text: captions, answers, boxes, masks. This is its inference in C.";
 static const char status_text[] = "0 success, 1 failure (one line on standard error), 2 wrong usage, 130 interrupted.";
 static const char environment_text[] =
-    "caps the instruction set: ref (plain C), avx2, avx512, avx512bf16, neon or max (the default).";
+    "caps the instruction set: ref (plain C), avx2, avxvnni, avx512, avx512vnni, avx512bf16, avx512fp16, neon, dotprod or max (the default).";
 
 /* Prints text wrapped at TEXT_COLUMNS, later lines indented; `column` is where the cursor stands. A blank line of the
  * text stays. */

@@ -9,9 +9,12 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
-static const char *const k_names[] = {"ref", "neon", "avx2", "avx512", "avx512bf16"};
+static const char *const k_names[] = {"ref",    "neon",       "dotprod",    "avx2",      "avxvnni",
+                                      "avx512", "avx512vnni", "avx512bf16", "avx512fp16"};
 
 const char *cpu_level_name(cpu_level level) {
     return k_names[level];
@@ -25,49 +28,66 @@ static bool bf16_dot_is_fast(void) {
     return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx;
 }
 
+/* One bit of cpuid's leaf (7, subleaf): newer than the compilers' own lists. */
+static bool has_bit(unsigned subleaf, char reg, unsigned bit) {
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, subleaf, &a, &b, &c, &d)) return false;
+    return (reg == 'a' ? a : reg == 'c' ? c : d) >> bit & 1u;
+}
+
 /* Clang 14's list lacks f16c (leaf 1, ecx). */
 static bool has_f16c(void) {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
-/* libgcc's list lacks avx512bf16 in older compilers, so its bit (leaf 7.1, eax 5) is read here. */
-static bool has_avx512_bf16(void) {
-    unsigned a, b, c, d;
-    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1u);
+bool cpu_level_runs(cpu_level level) {
+    __builtin_cpu_init(); /* its answers include whether the system saves the registers */
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    bool vnni = avx512 && has_bit(0, 'c', 11);
+    switch (level) {
+    case CPU_REF: return true;
+    case CPU_AVX2: return avx2;
+    case CPU_AVXVNNI: return avx2 && has_bit(1, 'a', 4);
+    case CPU_AVX512: return avx512;
+    case CPU_AVX512_VNNI: return vnni;
+    case CPU_AVX512_BF16: return vnni && has_bit(1, 'a', 5);
+    case CPU_AVX512_FP16: return vnni && has_bit(0, 'd', 23);
+    default: return false;
+    }
+}
+#elif defined(__aarch64__)
+bool cpu_level_runs(cpu_level level) {
+    return level == CPU_REF || level == CPU_NEON || (level == CPU_DOTPROD && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP));
+}
+#else
+bool cpu_level_runs(cpu_level level) {
+    return level == CPU_REF;
 }
 #endif
 
-cpu_level cpu_level_detect(void) {
+static bool is_default(cpu_level level) {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) return CPU_REF;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
-        !__builtin_cpu_supports("avx512dq"))
-        return CPU_AVX2;
-    return has_avx512_bf16() ? CPU_AVX512_BF16 : CPU_AVX512;
-#elif defined(__aarch64__)
-    return CPU_NEON;
-#else
-    return CPU_REF;
+    if (level == CPU_AVX512_BF16 && !bf16_dot_is_fast()) return false;
 #endif
+    return cpu_level_runs(level);
 }
 
 pali_status cpu_level_chosen(cpu_level *out) {
-    cpu_level have = cpu_level_detect();
     const char *cap = getenv("PALI_CPU");
-    *out = have;
-#if defined(__x86_64__)
-    if (have == CPU_AVX512_BF16 && !bf16_dot_is_fast()) *out = CPU_AVX512;
-#endif
-    if (!cap || !*cap || strcmp(cap, "max") == 0) return PALI_OK;
-    for (size_t i = 0; i < sizeof k_names / sizeof k_names[0]; i++) {
-        if (strcmp(cap, k_names[i]) == 0) {
-            *out = (cpu_level)i < have ? (cpu_level)i : have; /* naming a level also asks for it where it is not the default */
-            return PALI_OK;
-        }
+    bool capped = cap && *cap && strcmp(cap, "max") != 0; /* naming a level also asks for it where it is not the default */
+    int level = CPU_N_LEVELS - 1;
+    if (capped) {
+        while (level >= 0 && strcmp(cap, k_names[level]) != 0) level--;
+        if (level < 0)
+            return status_fail(PALI_ERR_ARGUMENT, "PALI_CPU=%s: expected ref, avx2, avxvnni, avx512, avx512vnni, avx512bf16, "
+                                                  "avx512fp16, neon, dotprod or max", cap);
     }
-    return status_fail(PALI_ERR_ARGUMENT, "PALI_CPU=%s: expected ref, avx2, avx512, avx512bf16, neon or max", cap);
+    while (!(capped ? cpu_level_runs((cpu_level)level) : is_default((cpu_level)level))) level--; /* ref always runs */
+    *out = (cpu_level)level;
+    return PALI_OK;
 }
 
 /* Distinct (package, core) pairs among the CPUs this process may use; hyper-threads share a pair. */

@@ -87,12 +87,16 @@ typedef struct kernels {
 /* The table of a level; NULL if this build or machine cannot run it. Constant after first use. */
 const kernels *kernels_get(cpu_level level);
 
-/* Filled in by ref/ and overridden by each instruction set, lowest first. */
+/* Filled in by ref/ and overridden by each instruction set, lowest first; kernels.c has the order. */
 void kernels_fill_ref(kernels *k);
 void kernels_fill_ref_blocks(kernels *k);
 void kernels_fill_avx2(kernels *k);
+void kernels_fill_avxvnni(kernels *k);
 void kernels_fill_avx512(kernels *k);
+void kernels_fill_avx512vnni(kernels *k);
 void kernels_fill_avx512bf16(kernels *k);
+void kernels_fill_avx512fp16(kernels *k);
 void kernels_fill_neon(kernels *k);
+void kernels_fill_dotprod(kernels *k);
 
 #endif

@@ -520,7 +520,7 @@ static void bench_level(void) {
 
 int main(int argc, char **argv) {
     bool bench = argc > 1 && strcmp(argv[1], "--bench") == 0;
-    for (int level = CPU_REF; level <= CPU_AVX512_BF16; level++) {
+    for (int level = CPU_REF; level < CPU_N_LEVELS; level++) {
         g_k = kernels_get((cpu_level)level);
         if (!g_k) {
             printf("%s: this machine has not got it\n", cpu_level_name((cpu_level)level));

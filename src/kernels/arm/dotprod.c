@@ -1,0 +1,5 @@
+#include "kernels/kernels.h"
+
+void kernels_fill_dotprod(kernels *k) {
+    (void)k;
+}
