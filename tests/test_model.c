@@ -79,7 +79,7 @@ static float *push(fixture *f, kv_cache *kv, float *x, size_t n, bool prefix) {
     assert_true(hidden && logits);
     check(gemma_forward(&f->e, g, x, &segment, 1));
     check(gemma_final_norm(&f->e, g, hidden, x + (n - 1) * g->cfg.width, 1));
-    check(gemma_logits(&f->e, g, logits, hidden, 1));
+    check(gemma_logits(&f->e, g, logits, hidden, 1, true));
     free(hidden);
     return logits;
 }
@@ -134,7 +134,7 @@ static void test_intermediates(void **unused) {
         check(kv_init(&kv, &f.m->text.cfg, NULL));
         check(gemma_forward(&f.e, &f.m->text, x, &segment, 1));
         check(gemma_final_norm(&f.e, &f.m->text, x, x, n));
-        check(gemma_logits(&f.e, &f.m->text, logits, x + (n - 1) * d, 1));
+        check(gemma_logits(&f.e, &f.m->text, logits, x + (n - 1) * d, 1, true));
         assert_int_equal(state.n_seen, f.gold.st.n_tensors - 1); /* all but input_ids */
         print_message("%s: %zu intermediates, worst row %.1e\n", *name, state.n_seen, state.worst);
         free(logits);
@@ -235,7 +235,7 @@ static void test_answers(void **unused) {
         }
         check(gemma_forward(&f.e, g, x, segments, n_answers));
         check(gemma_final_norm(&f.e, g, x, x, n_rows));
-        check(gemma_logits(&f.e, g, logits, x, n_rows));
+        check(gemma_logits(&f.e, g, logits, x, n_rows, false));
         const float *row = logits;
         for (size_t i = 0; i < n_answers; i++) {
             size_t n, n_logprobs;

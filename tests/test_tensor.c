@@ -35,10 +35,15 @@ typedef struct weights {
 } weights;
 
 static weights random_weights(size_t rows, size_t cols, pali_dtype dtype, uint64_t seed) {
-    size_t n = rows * cols, size = dtype_bytes(dtype, 1);
-    weights w = {.values = random_floats(n, seed, 0.5f), .block = malloc(n * size + 1)};
+    size_t n = rows * cols, size = dtype_bytes(dtype, 1), row_bytes = dtype_bytes(dtype, cols);
+    weights w = {.values = random_floats(n, seed, 0.5f), .block = malloc(rows * row_bytes + 1)};
     assert_non_null(w.block);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t r = 0; r < rows && dtype_is_blocks(dtype); r++) {
+        const kernels *ref = kernels_get(CPU_REF);
+        ref->from_f32[dtype](w.block + 1 + r * row_bytes, w.values + r * cols, cols);
+        ref->to_f32[dtype](w.values + r * cols, w.block + 1 + r * row_bytes, cols);
+    }
+    for (size_t i = 0; i < n && !dtype_is_blocks(dtype); i++) {
         uint16_t h = dtype == PALI_DTYPE_BF16 ? half_to_bf16(w.values[i]) : half_to_f16(w.values[i]);
         if (dtype == PALI_DTYPE_F32) {
             memcpy(w.block + 1 + i * size, &w.values[i], size);
@@ -117,13 +122,44 @@ static void test_linear(void **state) {
     each_level(linear_shapes);
 }
 
+/* LINEAR_ALONE: rows have the bits that they have one by one, for every dtype and way to use a product. */
+static void alone_shapes(exec *e) {
+    const size_t ms[] = {2, 5, 12, 33}, n = 70, k = 300;
+    for (size_t a = 0; a < sizeof ms / sizeof ms[0]; a++) {
+        for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_1; dtype++) {
+            weights w = random_weights(n, k, (pali_dtype)dtype, 11), up = random_weights(n, k, (pali_dtype)dtype, 12);
+            size_t m = ms[a];
+            float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 4, 1), *one = random_floats(m * n, 4, 1);
+            for (int op = LINEAR_SET; op <= LINEAR_GELU + 1; op++) {
+                bool geglu = op > LINEAR_GELU;
+                linear_op way = (geglu ? LINEAR_SET : (linear_op)op) | LINEAR_ALONE;
+                assert_int_equal(geglu ? linear_geglu(e, y, x, &w.m, &up.m, m, way) : linear(e, y, x, &w.m, NULL, m, way), PALI_OK);
+                for (size_t r = 0; r < m; r++)
+                    assert_int_equal(geglu ? linear_geglu(e, one + r * n, x + r * k, &w.m, &up.m, 1, LINEAR_SET)
+                                           : linear(e, one + r * n, x + r * k, &w.m, NULL, 1, (linear_op)op), PALI_OK);
+                assert_memory_equal(y, one, m * n * sizeof *y);
+            }
+            free(x);
+            free(y);
+            free(one);
+            weights_free(&w);
+            weights_free(&up);
+        }
+    }
+}
+
+static void test_alone(void **state) {
+    (void)state;
+    each_level(alone_shapes);
+}
+
 static void geglu_shapes(exec *e) {
     const size_t ms[] = {1, 4, 9, 70};
     for (size_t a = 0; a < 4; a++) {
         size_t m = ms[a], n = 70, k = 37;
         weights gate = random_weights(n, k, PALI_DTYPE_BF16, 1), up = random_weights(n, k, a % 2 ? PALI_DTYPE_F32 : PALI_DTYPE_BF16, 2);
         float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 4, 1);
-        assert_int_equal(linear_geglu(e, y, x, &gate.m, &up.m, m), PALI_OK);
+        assert_int_equal(linear_geglu(e, y, x, &gate.m, &up.m, m, LINEAR_SET), PALI_OK);
         for (size_t r = 0; r < m; r++) {
             for (size_t j = 0; j < n; j++) {
                 double g = 0, u = 0;
@@ -165,10 +201,10 @@ static void attention_check(exec *e, const attention_case *c) {
     size_t q_row = c->n_heads * c->head_dim, kv_row = c->n_kv_heads * c->head_dim, n_keys = c->base_len + c->own_len;
     float *q = random_floats(c->n_queries * q_row, 1, 1), *k = random_floats(n_keys * kv_row, 2, 1), *v = random_floats(n_keys * kv_row, 3, 1);
     float *out = random_floats(c->n_queries * q_row, 4, 1);
-    attention a = {.q = q, .n_queries = c->n_queries, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
+    attention a = {.out = out, .q = q, .n_queries = c->n_queries, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
                    .spans = {{k, v, c->base_len, kv_row}, {k + c->base_len * kv_row, v + c->base_len * kv_row, c->own_len, kv_row}},
                    .scale = 0.3f, .softcap = c->softcap, .bidirectional = c->bidirectional, .window = c->window};
-    assert_int_equal(attention_forward(e, out, &a), PALI_OK);
+    assert_int_equal(attention_forward(e, &a, 1), PALI_OK);
     for (size_t t = 0; t < c->n_queries; t++) {
         for (size_t n = 0; n < c->n_heads; n++) {
             size_t kh = n / (c->n_heads / c->n_kv_heads), position = n_keys - c->n_queries + t;
@@ -243,6 +279,7 @@ static void test_unknown_level(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_alone),
         cmocka_unit_test(test_geglu),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_threads_change_nothing),

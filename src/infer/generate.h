@@ -6,6 +6,8 @@
 
 /* Options are complete and checked (api/ does that). The caller frees *out with result_free. */
 pali_status generate(session *s, const request *q, const pali_generate_options *o, result **out);
+/* The same for a checked request as part of a longer call: into an empty result of one sequence. */
+pali_status generate_into(session *s, const request *q, const pali_generate_options *o, result *r);
 
 /* Log-probability of each answer's ids (eos included) after the prefix; sequence i is answer i. */
 typedef struct score_answer {

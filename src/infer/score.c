@@ -24,7 +24,7 @@ static pali_status rows_score(session *s, const group *gr, const float *x, float
     for (size_t row = 0; row < gr->n_rows; row += LOGITS_AT_ONCE) {
         size_t m = gr->n_rows - row < LOGITS_AT_ONCE ? gr->n_rows - row : LOGITS_AT_ONCE;
         STATUS_TRY(exec_check_cancel(&s->e));
-        STATUS_TRY(gemma_logits(&s->e, g, logits, x + row * d, m));
+        STATUS_TRY(gemma_logits(&s->e, g, logits, x + row * d, m, false));
         for (size_t i = 0; i < m; i++) {
             while (j + 1 >= gr->answers[answer].n) { /* the next answer that has rows */
                 answer++;
@@ -70,7 +70,7 @@ static pali_status answers_run(session *s, const request *q, const score_answer 
             if (answers[i].ids[j] < 0 || (size_t)answers[i].ids[j] >= v) return status_fail(PALI_ERR_ARGUMENT, "answer %zu: id %d: the model has %zu", i, (int)answers[i].ids[j], v);
     STATUS_TRY(session_prefill(s, &prefix, hidden, NULL, q, r));
     double start = clock_ms();
-    pali_status status = gemma_logits(&s->e, &s->m->text, logits, hidden, 1);
+    pali_status status = gemma_logits(&s->e, &s->m->text, logits, hidden, 1, true);
     log_softmax first = {0};
     if (status == PALI_OK) first = log_softmax_of(logits, v);
     for (size_t i = 0; i < n && status == PALI_OK; i++)

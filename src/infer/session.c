@@ -13,13 +13,14 @@ pali_status session_init(session *s, const model *m, const tokenizer *t, int n_t
     s->e.cancel = &s->cancel;
     s->pixels = mem_alloc(3 * v->image_size * v->image_size, sizeof *s->pixels);
     s->vision = mem_alloc(v->n_patches * v->width, sizeof *s->vision);
-    if (s->pixels && s->vision) return PALI_OK;
-    session_free(s);
-    return status_no_memory(v->n_patches * v->width * sizeof *s->vision);
+    pali_status status = s->pixels && s->vision ? PALI_OK : status_no_memory(v->n_patches * v->width * sizeof *s->vision);
+    if (status == PALI_OK) status = features_init(&s->features, v->n_patches * m->cfg.text.width);
+    if (status != PALI_OK) session_free(s);
+    return status;
 }
 
 void session_free(session *s) {
-    for (size_t i = 0; i < SESSION_FEATURES; i++) mem_free(s->features[i].rows);
+    features_free(&s->features);
     mem_free(s->pixels);
     mem_free(s->vision);
     exec_free(&s->e);
@@ -27,22 +28,6 @@ void session_free(session *s) {
 
 void session_done(session *s) {
     atomic_store(&s->cancel, 0);
-}
-
-/* Two independent 64-bit hashes of the size and the pixels, eight bytes a step: a false match needs 2^-128 of luck. */
-static void image_hash(uint64_t hash[2], const image *img) {
-    size_t n = img->width * img->height * 3;
-    uint64_t a = 0x9e3779b97f4a7c15u ^ img->width, b = 0xc2b2ae3d27d4eb4fu ^ img->height, word = 0;
-    for (size_t i = 0; i < n; i += 8) {
-        word = 0;
-        memcpy(&word, img->rgb + i, n - i < 8 ? n - i : 8);
-        a = (a ^ word) * 0xff51afd7ed558ccdu;
-        a ^= a >> 32;
-        b = (b + word) * 0x9fb21c651e98df25u;
-        b ^= b >> 29;
-    }
-    hash[0] = a;
-    hash[1] = b;
 }
 
 pali_status session_pixels(session *s, const image *img) {
@@ -53,38 +38,23 @@ pali_status session_vision(session *s) {
     return vit_forward(&s->e, &s->m->vit, s->vision, s->pixels);
 }
 
-/* Projector rows of a picture, computed or remembered. They depend on the picture alone; the keys and values of its tokens
- * do not, so no more than this can be kept (spec 2.10). */
+/* Projector rows of a picture, computed or remembered. */
 static pali_status features_get(session *s, const float **out, const image *img, result *stats) {
-    size_t n = s->m->cfg.vit.n_patches * s->m->cfg.text.width;
-    session_feature *slot = &s->features[0];
-    uint64_t hash[2];
-    image_hash(hash, img);
-    for (size_t i = 0; i < SESSION_FEATURES; i++) {
-        session_feature *f = &s->features[i];
-        if (f->rows && f->hash[0] == hash[0] && f->hash[1] == hash[1]) {
-            f->last_use = ++s->clock;
-            *out = f->rows;
-            return PALI_OK;
-        }
-        if (f->last_use < slot->last_use) slot = f;
-    }
+    picture_key key = picture_key_of(img);
+    *out = features_find(&s->features, &key);
+    if (*out) return PALI_OK;
+    feature *slot;
     double start = clock_ms(), ready;
-    float *rows = slot->rows ? slot->rows : mem_alloc(n, sizeof *rows);
-    if (!rows) return status_no_memory(n * sizeof *rows);
-    *slot = (session_feature){0}; /* not valid until filled */
-    pali_status status = session_pixels(s, img);
+    STATUS_TRY(features_slot(&s->features, &slot));
+    STATUS_TRY(session_pixels(s, img));
     ready = clock_ms();
-    if (status == PALI_OK) status = session_vision(s);
-    if (status == PALI_OK) status = vit_project(&s->e, &s->m->vit, rows, s->vision, s->m->cfg.vit.n_patches);
-    if (status != PALI_OK) {
-        mem_free(rows);
-        return status;
-    }
+    STATUS_TRY(session_vision(s));
+    STATUS_TRY(vit_project(&s->e, &s->m->vit, slot->rows, s->vision, s->m->cfg.vit.n_patches));
     stats->preprocess_ms += ready - start;
     stats->vision_ms += clock_ms() - ready;
-    *slot = (session_feature){{hash[0], hash[1]}, rows, ++s->clock};
-    *out = rows;
+    slot->key = key;
+    slot->filled = true;
+    *out = slot->rows;
     return PALI_OK;
 }
 
@@ -111,12 +81,12 @@ static pali_status rows_fill(session *s, float *x, const request *q, result *sta
     for (size_t i = 0; i < q->n_ids; i++)
         if (q->ids[i] != image_token) STATUS_TRY(gemma_embed(&s->e, &s->m->text, x + i * d, &q->ids[i], 1));
     for (size_t i = 0; i < q->n_images; i++) {
-        const float *features = NULL;
+        const float *rows = NULL;
         STATUS_TRY(report(q, "vision", i, q->n_images));
-        STATUS_TRY(features_get(s, &features, q->images[i], stats));
+        STATUS_TRY(features_get(s, &rows, q->images[i], stats));
         for (size_t p = 0; p < n_patches; row++) {
             if (q->ids[row] != image_token) continue;
-            memcpy(x + row * d, features + p++ * d, d * sizeof *x);
+            memcpy(x + row * d, rows + p++ * d, d * sizeof *x);
         }
     }
     stats->image_tokens = q->n_images * n_patches;

@@ -4,28 +4,20 @@
 
 #include <stdatomic.h>
 
+#include "infer/features.h"
 #include "infer/result.h"
-#include "input/image.h"
 #include "model/model.h"
 
-#define SESSION_FEATURES 4u           /* pictures whose projector output is kept */
 /* Images, prompt and answer together. Four times what the text model was made for leaves room for many pictures; a
  * megabyte of text is refused instead of running for hours. */
 #define SESSION_MAX_POSITIONS 32768u
-
-typedef struct session_feature {
-    uint64_t hash[2];  /* of the picture's size and pixels */
-    float *rows;       /* [P, D] projector output; NULL: free */
-    uint64_t last_use;
-} session_feature;
 
 typedef struct session {
     const model *m;
     const tokenizer *t; /* NULL: none */
     exec e;
     atomic_int cancel;
-    session_feature features[SESSION_FEATURES];
-    uint64_t clock;
+    features features;
     float *pixels, *vision; /* [3, R, R], [P, W] */
 } session;
 

@@ -18,6 +18,7 @@ typedef struct gemma_acts {
     float *k, *v;      /* [T, K, H] */
     float *mlp;        /* [min(T, MLP_ROWS), F] */
     float *cos, *sin;  /* [T, H / 2] */
+    linear_op alone;   /* LINEAR_ALONE: a decode step */
 } gemma_acts;
 
 pali_status gemma_embed(exec *e, const gemma *g, float *out, const int32_t *ids, size_t n) {
@@ -66,35 +67,42 @@ static void rope_rows(const exec *e, void *context, size_t begin, size_t end) {
     }
 }
 
-/* Stores the new keys and values of each segment and lets its queries look at them. */
+/* Stores the new keys and values of one segment, whose first row is `row`, and says what its queries look at. */
+static attention segment_attention(const gemma_config *cfg, size_t layer, const gemma_acts *a, const gemma_segment *seg, size_t row) {
+    const kv_cache *kv = seg->kv, *base = kv->base;
+    size_t width = cfg->n_heads * cfg->head_dim, own = layer * kv->cap * kv->row, bytes = seg->n_rows * kv->row * sizeof *kv->k;
+    memcpy(kv->k + own + kv->len * kv->row, a->k + row * kv->row, bytes);
+    memcpy(kv->v + own + kv->len * kv->row, a->v + row * kv->row, bytes);
+    attention att = {.out = a->mix + row * width, .q = a->q + row * width, .n_queries = seg->n_rows, .n_heads = cfg->n_heads,
+                     .n_kv_heads = cfg->n_kv_heads, .head_dim = cfg->head_dim, .scale = cfg->attn_scale, .softcap = cfg->attn_softcap,
+                     .bidirectional = seg->prefix, .window = cfg->layer_slides[layer] ? cfg->sliding_window : 0};
+    if (base) {
+        size_t at = layer * base->cap * base->row;
+        att.spans[0] = (attention_span){.k = base->k + at, .v = base->v + at, .len = base->len, .ld = base->row};
+    }
+    att.spans[1] = (attention_span){.k = kv->k + own, .v = kv->v + own, .len = kv->len + seg->n_rows, .ld = kv->row};
+    return att;
+}
+
 static pali_status segments_attend(exec *e, const gemma_config *cfg, size_t layer, const gemma_acts *a, const gemma_segment *segments,
                                    size_t n_segments) {
-    size_t row = 0, width = cfg->n_heads * cfg->head_dim;
+    attention list[ATTENTION_MAX];
+    size_t row = 0, n = 0;
     for (size_t s = 0; s < n_segments; row += segments[s++].n_rows) {
-        const gemma_segment *seg = &segments[s];
-        const kv_cache *kv = seg->kv, *base = kv->base;
-        if (seg->n_rows == 0) continue; /* scoring an empty answer: its cache may have no memory yet */
-        size_t own = layer * kv->cap * kv->row, bytes = seg->n_rows * kv->row * sizeof *kv->k;
-        memcpy(kv->k + own + kv->len * kv->row, a->k + row * kv->row, bytes);
-        memcpy(kv->v + own + kv->len * kv->row, a->v + row * kv->row, bytes);
-        attention att = {.q = a->q + row * width, .n_queries = seg->n_rows, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_kv_heads,
-                         .head_dim = cfg->head_dim, .scale = cfg->attn_scale, .softcap = cfg->attn_softcap,
-                         .bidirectional = seg->prefix, .window = cfg->layer_slides[layer] ? cfg->sliding_window : 0};
-        if (base) {
-            size_t at = layer * base->cap * base->row;
-            att.spans[0] = (attention_span){.k = base->k + at, .v = base->v + at, .len = base->len, .ld = base->row};
-        }
-        att.spans[1] = (attention_span){.k = kv->k + own, .v = kv->v + own, .len = kv->len + seg->n_rows, .ld = kv->row};
-        STATUS_TRY(attention_forward(e, a->mix + row * width, &att));
+        if (segments[s].n_rows == 0) continue; /* scoring an empty answer: its cache may have no memory yet */
+        list[n++] = segment_attention(cfg, layer, a, &segments[s], row);
+        if (n < ATTENTION_MAX) continue;
+        STATUS_TRY(attention_forward(e, list, n));
+        n = 0;
     }
-    return PALI_OK;
+    return attention_forward(e, list, n);
 }
 
 /* Adds a branch's last product to the residual stream; Gemma 2 normalises it first. */
 static pali_status branch_add(exec *e, const gemma_config *cfg, float *x, float *h, const float *in, const mat *w, const float *norm_w,
-                              size_t n) {
-    if (!norm_w) return linear(e, x, in, w, NULL, n, LINEAR_ADD);
-    STATUS_TRY(linear(e, h, in, w, NULL, n, LINEAR_SET));
+                              size_t n, linear_op alone) {
+    if (!norm_w) return linear(e, x, in, w, NULL, n, LINEAR_ADD | alone);
+    STATUS_TRY(linear(e, h, in, w, NULL, n, LINEAR_SET | alone));
     norm_rms_add(e, x, h, norm_w, n, cfg->width, cfg->norm_eps);
     return PALI_OK;
 }
@@ -104,19 +112,19 @@ static pali_status block_forward(exec *e, const gemma *g, size_t layer, float *x
     const gemma_config *cfg = &g->cfg;
     const gemma_layer *l = &g->layers[layer];
     norm_rms(e, a->h, x, l->norm_attn_in, n, cfg->width, cfg->norm_eps);
-    STATUS_TRY(linear(e, a->q, a->h, &l->q, NULL, n, LINEAR_SET));
-    STATUS_TRY(linear(e, a->k, a->h, &l->k, NULL, n, LINEAR_SET));
-    STATUS_TRY(linear(e, a->v, a->h, &l->v, NULL, n, LINEAR_SET));
+    STATUS_TRY(linear(e, a->q, a->h, &l->q, NULL, n, LINEAR_SET | a->alone));
+    STATUS_TRY(linear(e, a->k, a->h, &l->k, NULL, n, LINEAR_SET | a->alone));
+    STATUS_TRY(linear(e, a->v, a->h, &l->v, NULL, n, LINEAR_SET | a->alone));
     rope_job rope = {cfg, a};
     exec_rows(e, n, (cfg->n_heads + cfg->n_kv_heads) * cfg->head_dim, rope_rows, &rope);
     STATUS_TRY(segments_attend(e, cfg, layer, a, segments, n_segments));
-    STATUS_TRY(branch_add(e, cfg, x, a->h, a->mix, &l->o, l->norm_attn_out, n));
+    STATUS_TRY(branch_add(e, cfg, x, a->h, a->mix, &l->o, l->norm_attn_out, n, a->alone));
     norm_rms(e, a->h, x, l->norm_mlp_in, n, cfg->width, cfg->norm_eps);
     for (size_t t = 0; t < n; t += MLP_ROWS) {
         size_t rows = n - t < MLP_ROWS ? n - t : MLP_ROWS;
         float *h = a->h + t * cfg->width;
-        STATUS_TRY(linear_geglu(e, a->mlp, h, &l->gate, &l->up, rows));
-        STATUS_TRY(branch_add(e, cfg, x + t * cfg->width, h, a->mlp, &l->down, l->norm_mlp_out, rows));
+        STATUS_TRY(linear_geglu(e, a->mlp, h, &l->gate, &l->up, rows, LINEAR_SET | a->alone));
+        STATUS_TRY(branch_add(e, cfg, x + t * cfg->width, h, a->mlp, &l->down, l->norm_mlp_out, rows, a->alone));
     }
     return PALI_OK;
 }
@@ -139,12 +147,13 @@ static pali_status acts_get(exec *e, const gemma_config *cfg, gemma_acts *a, siz
 }
 
 pali_status gemma_forward(exec *e, const gemma *g, float *x, const gemma_segment *segments, size_t n_segments) {
-    gemma_acts a;
+    gemma_acts a = {.alone = LINEAR_ALONE};
     size_t n = 0;
     for (size_t s = 0; s < n_segments; s++) {
         if (segments[s].prefix && kv_total(segments[s].kv) != 0)
             return status_fail(PALI_ERR_INTERNAL, "a bidirectional prefix must start its sequence");
         STATUS_TRY(kv_reserve(segments[s].kv, segments[s].n_rows));
+        if (segments[s].prefix || segments[s].n_rows > 1) a.alone = 0;
         n += segments[s].n_rows;
     }
     STATUS_TRY(acts_get(e, &g->cfg, &a, n));
@@ -179,9 +188,9 @@ static void cap_chunks(const exec *e, void *context, size_t begin, size_t end) {
     e->k->softcap(job->logits + from, to - from, job->cap);
 }
 
-pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n) {
+pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n, bool alone) {
     const mat *head = g->head.data ? &g->head : &g->embed;
-    STATUS_TRY(linear(e, logits, hidden, head, NULL, n, LINEAR_SET));
+    STATUS_TRY(linear(e, logits, hidden, head, NULL, n, LINEAR_SET | (alone ? LINEAR_ALONE : 0)));
     if (g->cfg.final_softcap > 0) {
         cap_job job = {logits, n * head->rows, g->cfg.final_softcap};
         exec_rows(e, (job.n + CAP_CHUNK - 1) / CAP_CHUNK, CAP_CHUNK, cap_chunks, &job);

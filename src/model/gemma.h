@@ -4,7 +4,8 @@
  *
  *   prefill             one segment, prefix = true:   every row sees every row of the segment (bidirectional)
  *   decode              one segment of one row
- *   beams, batches      B segments of one row, one cache each: one pass over the weights serves them all
+ *   beams, batches      B segments of one row, one cache each: one pass over the weights serves them all, and each gets
+ *                       the bits it would get alone
  *   scoring             C segments of n_c rows, causal, all on the same base cache
  */
 #ifndef PALI_MODEL_GEMMA_H
@@ -48,7 +49,8 @@ pali_status gemma_forward(exec *e, const gemma *g, float *x, const gemma_segment
 
 /* hidden [n, D] = final norm of x [n, D]; may be in place. */
 pali_status gemma_final_norm(exec *e, const gemma *g, float *hidden, const float *x, size_t n);
-/* logits [n, V] of hidden [n, D], final soft cap applied where configured. */
-pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n);
+/* logits [n, V] of hidden [n, D], final soft cap applied where configured. alone: the rows belong to different sequences,
+ * and each gets the bits it would get alone. */
+pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n, bool alone);
 
 #endif

@@ -34,10 +34,10 @@ static pali_status block_forward(exec *e, const vit_config *cfg, const vit_layer
     STATUS_TRY(linear(e, a->q, a->h, &l->q, l->q_b, n, LINEAR_SET));
     STATUS_TRY(linear(e, a->k, a->h, &l->k, l->k_b, n, LINEAR_SET));
     STATUS_TRY(linear(e, a->v, a->h, &l->v, l->v_b, n, LINEAR_SET));
-    attention att = {.q = a->q, .n_queries = n, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_heads, .head_dim = head_dim,
+    attention att = {.out = a->mix, .q = a->q, .n_queries = n, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_heads, .head_dim = head_dim,
                      .spans = {{.k = a->k, .v = a->v, .len = n, .ld = w}}, .scale = 1.0f / sqrtf((float)head_dim),
                      .bidirectional = true};
-    STATUS_TRY(attention_forward(e, a->mix, &att));
+    STATUS_TRY(attention_forward(e, &att, 1));
     STATUS_TRY(linear(e, a->x, a->mix, &l->o, l->o_b, n, LINEAR_ADD));
     norm_layer(e, a->h, a->x, l->norm2_w, l->norm2_b, n, w, cfg->norm_eps);
     STATUS_TRY(linear(e, a->mlp, a->h, &l->fc1, l->fc1_b, n, LINEAR_GELU));

@@ -1,5 +1,5 @@
 /* attention.c: see attention.h. Query heads that share a kv head are rows of the same product, so that Gemma's single
- * kv head is expanded once for all eight. Task = (kv head, block of its rows); row r is query r / G, head r % G. */
+ * kv head is expanded once for all eight. Task = (sequence, kv head, block of its rows); row r is query r / G, head r % G. */
 #include "tensor/attention.h"
 
 #include <string.h>
@@ -12,9 +12,9 @@
 
 typedef struct job {
     exec *e;
-    float *out;
     const attention *a;
     size_t group, n_keys, n_rows, block, n_blocks;
+    size_t end; /* of its tasks, which follow those of the jobs before it */
 } job;
 
 static size_t max_of(size_t a, size_t b) {
@@ -80,6 +80,9 @@ static void mask_softmax(const job *w, float *s, size_t query) {
 
 static void block_task(void *context, size_t task, size_t worker) {
     const job *w = context;
+    size_t begin = 0;
+    for (; task >= w->end; w++) begin = w->end;
+    task -= begin;
     const attention *a = w->a;
     size_t h = a->head_dim, head = task / w->n_blocks, row0 = task % w->n_blocks * w->block;
     size_t m = w->n_rows - row0 < w->block ? w->n_rows - row0 : w->block;
@@ -93,24 +96,36 @@ static void block_task(void *context, size_t task, size_t worker) {
     values(w, o, s, panel, head, m);
     for (size_t r = 0; r < m; r++) {
         size_t row = row0 + r;
-        memcpy(w->out + (row / w->group * a->n_heads + head * w->group + row % w->group) * h, o + r * h, h * sizeof *o);
+        memcpy(a->out + (row / w->group * a->n_heads + head * w->group + row % w->group) * h, o + r * h, h * sizeof *o);
     }
 }
 
-pali_status attention_forward(exec *e, float *out, const attention *a) {
-    job w = {.e = e, .out = out, .a = a, .group = a->n_heads / a->n_kv_heads, .n_keys = a->spans[0].len + a->spans[1].len};
-    w.n_rows = a->n_queries * w.group;
-    if (w.n_rows == 0) return PALI_OK;
-    if (w.n_rows <= FEW_ROWS) { /* as many tasks as dot_rows can make use of */
-        w.block = w.n_rows < KERNELS_DOT_ROWS ? w.n_rows : KERNELS_DOT_ROWS;
+/* Cuts a sequence into tasks; returns the floats of scratch that one of them needs. */
+static size_t job_init(job *w, exec *e, const attention *a) {
+    *w = (job){.e = e, .a = a, .group = a->n_heads / a->n_kv_heads, .n_keys = a->spans[0].len + a->spans[1].len};
+    w->n_rows = a->n_queries * w->group;
+    if (w->n_rows == 0) return 0;
+    if (w->n_rows <= FEW_ROWS) { /* as many tasks as dot_rows can make use of */
+        w->block = w->n_rows < KERNELS_DOT_ROWS ? w->n_rows : KERNELS_DOT_ROWS;
     } else {
-        w.block = SCORE_FLOATS / w.n_keys;
-        w.block = w.block < BLOCK_ROWS_MIN ? BLOCK_ROWS_MIN : w.block > BLOCK_ROWS_MAX ? BLOCK_ROWS_MAX : w.block;
-        if (w.block > w.n_rows) w.block = w.n_rows;
+        w->block = SCORE_FLOATS / w->n_keys;
+        w->block = w->block < BLOCK_ROWS_MIN ? BLOCK_ROWS_MIN : w->block > BLOCK_ROWS_MAX ? BLOCK_ROWS_MAX : w->block;
+        if (w->block > w->n_rows) w->block = w->n_rows;
     }
-    w.n_blocks = (w.n_rows + w.block - 1) / w.block;
-    size_t floats = w.block * (2 * a->head_dim + w.n_keys) + max_of(BLOCK_K, a->head_dim) * e->k->nr;
+    w->n_blocks = (w->n_rows + w->block - 1) / w->block;
+    return w->block * (2 * a->head_dim + w->n_keys) + max_of(BLOCK_K, a->head_dim) * e->k->nr;
+}
+
+pali_status attention_forward(exec *e, const attention *a, size_t n) {
+    job jobs[ATTENTION_MAX];
+    size_t floats = 0, n_tasks = 0;
+    if (n > ATTENTION_MAX) return status_fail(PALI_ERR_INTERNAL, "attention: %zu sequences at once", n);
+    for (size_t i = 0; i < n; i++) {
+        floats = max_of(floats, job_init(&jobs[i], e, &a[i]));
+        jobs[i].end = n_tasks += a[i].n_kv_heads * jobs[i].n_blocks;
+    }
+    if (n_tasks == 0) return PALI_OK;
     STATUS_TRY(exec_worker_scratch(e, floats * sizeof(float)));
-    pool_run(e->pool, a->n_kv_heads * w.n_blocks, block_task, &w);
+    pool_run(e->pool, n_tasks, block_task, jobs);
     return PALI_OK;
 }

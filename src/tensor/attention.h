@@ -1,4 +1,4 @@
-/* attention.h: softmax(cap(scale q k^T)) v for one sequence, for both towers and every mask the model uses (spec 2.2,
+/* attention.h: softmax(cap(scale q k^T)) v of one or several sequences, for both towers and every mask the model uses (spec 2.2,
  * 2.7, 2.10). Blocks of queries against all their keys: scratch is [block, keys], never [queries, keys]. */
 #ifndef PALI_TENSOR_ATTENTION_H
 #define PALI_TENSOR_ATTENTION_H
@@ -17,6 +17,7 @@ typedef struct attention_span {
  * Query t of T stands at key position n_keys - T + t. It sees everything if bidirectional, else keys up to and including
  * its own position; with a window, only those less than `window` positions back. */
 typedef struct attention {
+    float *out;     /* [T, N, H] */
     const float *q; /* [T, N, H] */
     size_t n_queries, n_heads, n_kv_heads, head_dim;
     attention_span spans[2];
@@ -25,7 +26,10 @@ typedef struct attention {
     size_t window; /* 0: none; ignored if bidirectional */
 } attention;
 
-/* out [T, N, H] */
-pali_status attention_forward(exec *e, float *out, const attention *a);
+#define ATTENTION_MAX 64u /* sequences at once */
+
+/* n <= ATTENTION_MAX sequences, side by side on the threads (a decode step has too little work in each to share out); what
+ * one gets does not depend on the others. */
+pali_status attention_forward(exec *e, const attention *a, size_t n);
 
 #endif

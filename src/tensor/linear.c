@@ -1,6 +1,7 @@
 /* linear.c: y = x W^T with W as it lies in the checkpoint.
  *
  *   few rows of x   each weight row is streamed once and dotted with every x row: bound by memory
+ *                   (and of decode, however many sequences it has: a tile of weights stays in L2 while their rows take turns)
  *   many rows of x  for a tile of nr outputs, blocks of k are expanded into a panel that stays in L2, and all rows of x
  *                   run over it: bound by arithmetic
  *
@@ -34,6 +35,7 @@ typedef struct product {
     const float *bias;
     size_t m, tile_n, tile_m, n_tiles;
     linear_op op;
+    bool stream;       /* the first way */
 } product;
 
 /* Pairs from row to row: a cache line more than needed, or the rows of a tile, 4096 bytes apart, would share one L1 set. */
@@ -102,7 +104,7 @@ static void tile_gemm_blocks(const product *p, const mat *w, float *c, size_t ld
 /* One tile of one matrix, by whichever way the product was planned. */
 static void tile_run(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, void *panel,
                      bool accumulate) {
-    if (p->m <= FEW_ROWS)
+    if (p->stream)
         tile_stream(p, w, c, ldc, j0, n, accumulate);
     else if (p->x_blocks)
         tile_gemm_blocks(p, w, c, ldc, j0, n, m0, m, panel, accumulate);
@@ -112,7 +114,7 @@ static void tile_run(const product *p, const mat *w, float *c, size_t ldc, size_
 
 /* Bytes at the start of worker scratch that hold a panel; the up tile of GeGLU follows. */
 static size_t panel_bytes(const product *p) {
-    if (p->m <= FEW_ROWS) return 0;
+    if (p->stream) return 0;
     return p->x_blocks ? (PANEL_BLOCKS * p->e->k->panel_block_bytes + 63) & ~(size_t)63 : PANEL_BYTES;
 }
 
@@ -163,13 +165,15 @@ static pali_status product_run(product *p) {
     exec *e = p->e;
     size_t n = p->w->rows, k = p->w->cols, nr = e->k->nr;
     if (p->m == 0) return PALI_OK;
+    p->stream = p->m <= FEW_ROWS || p->op & LINEAR_ALONE;
+    p->op &= ~(unsigned)LINEAR_ALONE;
     if (dtype_is_blocks(p->w->dtype)) {
         if (!mem_scratch_get(&e->shared, p->m, x_row_bytes(k))) return status_no_memory(p->m * x_row_bytes(k));
         exec_rows(e, p->m, k, blocks_rows, p);
         p->x_blocks = e->shared.data;
         nr = e->k->blocks_nr;
     }
-    if (p->m <= FEW_ROWS) {
+    if (p->stream) {
         size_t rows = STREAM_TILE_BYTES / (mat_row_bytes(p->w) + 1);
         p->tile_n = rows < 16 ? 16 : rows & ~(size_t)15;
         p->tile_m = p->m;
@@ -197,9 +201,9 @@ pali_status linear(exec *e, float *y, const float *x, const mat *w, const float 
     return product_run(&p);
 }
 
-pali_status linear_geglu(exec *e, float *y, const float *x, const mat *gate, const mat *up, size_t m) {
+pali_status linear_geglu(exec *e, float *y, const float *x, const mat *gate, const mat *up, size_t m, linear_op op) {
     if (dtype_is_blocks(gate->dtype) != dtype_is_blocks(up->dtype))
         return status_fail(PALI_ERR_UNSUPPORTED, "gate and up projection: one is quantized in blocks, the other is not");
-    product p = {.e = e, .y = y, .x = x, .w = gate, .up = up, .m = m, .op = LINEAR_SET};
+    product p = {.e = e, .y = y, .x = x, .w = gate, .up = up, .m = m, .op = op};
     return product_run(&p);
 }

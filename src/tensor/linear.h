@@ -8,13 +8,17 @@
 typedef enum linear_op {
     LINEAR_SET, /* y  = x W^T + b */
     LINEAR_ADD, /* y += x W^T + b: residual connections */
-    LINEAR_GELU /* y  = gelu_tanh(x W^T + b) */
+    LINEAR_GELU, /* y  = gelu_tanh(x W^T + b) */
+    /* Or-ed to one of these: the rows belong to different sequences (decode), and each gets the bits it would get alone,
+     * however many there are. Without it, the order of a row's sums is one for few rows and another for many. */
+    LINEAR_ALONE = 4
 } linear_op;
 
 /* y [m, w->rows] from x [m, w->cols]; bias [w->rows] or NULL. y and x must not overlap. */
 pali_status linear(exec *e, float *y, const float *x, const mat *w, const float *bias, size_t m, linear_op op);
 
-/* y [m, F] = gelu_tanh(x gate^T) * (x up^T), spec 2.8: both products of a tile while x is in cache. */
-pali_status linear_geglu(exec *e, float *y, const float *x, const mat *gate, const mat *up, size_t m);
+/* y [m, F] = gelu_tanh(x gate^T) * (x up^T), spec 2.8: both products of a tile while x is in cache. op is LINEAR_SET or
+ * LINEAR_ALONE. */
+pali_status linear_geglu(exec *e, float *y, const float *x, const mat *gate, const mat *up, size_t m, linear_op op);
 
 #endif
