@@ -10,7 +10,7 @@
  *    only ever appended, so a program compiled against an older header keeps working.
  *  - A model is immutable and may be shared by any number of threads; a session is used by one thread at a time.
  *    pali_session_cancel() is the one call that may come from another thread. A session keeps its model alive.
- *  - The caller frees what a _new, _load, _from_* function, pali_generate or pali_score gave it. _free(NULL) is fine.
+ *  - The caller frees what a _new, _load, _find, _from_* function, pali_generate or pali_score gave it. _free(NULL) is fine.
  *  - Callbacks get the `user` pointer of their option struct; a non-zero return stops the work (PALI_ERR_CANCELLED).
  *  - The library never prints, exits, installs signal handlers, touches the network or keeps mutable globals.
  *  - Strings are UTF-8. Row-major arrays; shapes are written [rows, columns].
@@ -66,6 +66,7 @@ typedef struct pali_session pali_session;
 typedef struct pali_image pali_image;
 typedef struct pali_result pali_result;
 typedef struct pali_tokenizer pali_tokenizer;
+typedef struct pali_objects pali_objects;
 
 /* Element types of weights. */
 typedef enum pali_dtype {
@@ -251,6 +252,7 @@ typedef struct pali_sequence {
     size_t n_tokens;
     double score;           /* beam score, or the sum of logprobs */
     pali_finish finish;
+    double probability;     /* exp of the sum of logprobs: of just this answer */
 } pali_sequence;
 
 PALI_API size_t pali_result_count(const pali_result *result);
@@ -264,6 +266,55 @@ typedef struct pali_stats {
 
 PALI_API pali_status pali_result_get_stats(const pali_result *result, pali_stats *stats);
 PALI_API void pali_result_free(pali_result *result);
+
+/* ---- Objects ------------------------------------------------------------------------------------------------ */
+
+/* How location indices become pixels. */
+typedef enum pali_box_convention {
+    PALI_BOX_1024 = 0, /* index / 1024 * side, whole pixels by rounding halves to even: the published demos */
+    PALI_BOX_1023 = 1  /* index / 1023 * side, whole pixels by cutting off: big_vision's evaluator */
+} pali_box_convention;
+
+typedef struct pali_object {
+    size_t struct_size;
+    const char *label;      /* UTF-8, trimmed, NUL-terminated; NULL: none. Owned by the pali_objects */
+    size_t n_label_bytes;
+    int32_t loc[4];         /* y0, x0, y1, x1 in 0..1023 */
+    double box[4];          /* x0, y0, x1, y1 in pixels of the picture by the convention, not rounded */
+    int32_t box_px[4];      /* the same in whole pixels */
+    double score;           /* geometric mean of the four location tokens' probabilities times the product of those of the
+                             * label's tokens; 0 if no log-probabilities were given */
+    int32_t has_seg;        /* 1: seg holds the 16 codes of a mask */
+    int32_t seg[16];        /* 0..127 */
+    int32_t valid;          /* 1: y1 > y0 and x1 > x0, with PALI_BOX_1023 in whole pixels too */
+    size_t first_token, n_tokens; /* the tokens it came from: first location to end of the label */
+} pali_object;
+
+typedef struct pali_locate_options {
+    size_t struct_size;
+    pali_box_convention convention;
+    double nms_iou;   /* in [0, 1]: of two objects of one label with at least this intersection over union the one with the
+                       * lower score is left out, the later one if they are equal; 0: off */
+    double min_score; /* in [0, 1]: objects with a lower score are left out; 0: off */
+} pali_locate_options;
+
+PALI_API void pali_locate_options_init(pali_locate_options *options);
+
+/* The objects that an answer to "detect ..." or "segment ..." names, in its order. `tokens` and `logprobs` are those of a
+ * pali_sequence (at most 32768); logprobs may be NULL, then nms_iou and min_score must be 0. width and height are the
+ * picture's, in pixels. options may be NULL.
+ *
+ * No answer is an error: an object is four location tokens in a row, its mask the 16 segmentation tokens that follow, its
+ * label the text up to a token with ";", the next location token or the end token. What is neither is passed over and
+ * counted as stray. Boxes without an area are kept with valid = 0. An answer without boxes, such as a caption, has no
+ * objects. */
+PALI_API pali_status pali_objects_find(pali_objects **out, const pali_tokenizer *tokenizer, const int32_t *tokens, const float *logprobs,
+                                       size_t n_tokens, int32_t width, int32_t height, const pali_locate_options *options);
+PALI_API size_t pali_objects_count(const pali_objects *objects);
+/* Tokens with text, location or segmentation tokens among them, that are in no object: 0 for a well-formed answer. */
+PALI_API size_t pali_objects_stray_count(const pali_objects *objects);
+PALI_API pali_status pali_objects_get(const pali_objects *objects, size_t index, pali_object *object);
+PALI_API void pali_objects_free(pali_objects *objects);
 
 /* What pali_embed returns for a picture. */
 typedef enum pali_embedding {

@@ -11,6 +11,10 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
+#include "base/mem.h"
+#include "input/tokenizer.h"
+
 const char *const k_golden_models[] = {"pg1-f32", "pg1-bf16", "pg1-f16", "pg1-mixed", "pg2-f32", "pg2-bf16", NULL};
 
 static void path_join(char *out, size_t n, const char *dir, const char *name) {
@@ -106,6 +110,35 @@ int32_t *golden_ids(const json_t *array, size_t *n) {
     for (size_t i = 0; i < *n; i++) out[i] = (int32_t)numbers[i];
     free(numbers);
     return out;
+}
+
+struct pali_tokenizer *golden_gemma_tokenizer(void) {
+    static const char k_list[] = "\"added_tokens\": [";
+    const char *dir = getenv("PALI_TOKENIZER_DIR");
+    char *path = file_join(dir ? dir : PALI_TEST_SOURCE "/../shared/tokenizer", "tokenizer.json"), *text = NULL;
+    tokenizer *t = NULL;
+    size_t n = 0, cap, at;
+    if (!file_exists(path) || file_read(&text, &n, path, (size_t)64 << 20) != PALI_OK) {
+        printf("%s is not here: nothing is tried with Gemma's tokenizer (set PALI_TOKENIZER_DIR)\n", path);
+        mem_free(path);
+        return NULL;
+    }
+    const char *list = strstr(text, k_list);
+    cap = n + 1153 * 64;
+    char *more = mem_alloc(cap, 1);
+    if (!list || !more) fail_msg("%s: no added tokens, or no memory", path);
+    at = (size_t)(list - text) + strlen(k_list);
+    memcpy(more, text, at);
+    char *to = more + at;
+    for (int i = 0; i < 1024; i++) to += snprintf(to, 64, "{\"id\":%d,\"content\":\"<loc%04d>\",\"special\":false},", 256000 + i, i);
+    for (int i = 0; i < 128; i++) to += snprintf(to, 64, "{\"id\":%d,\"content\":\"<seg%03d>\",\"special\":false},", 257024 + i, i);
+    to += snprintf(to, 64, "{\"id\":257152,\"content\":\"<image>\",\"special\":true},");
+    memcpy(to, text + at, n - at);
+    if (tokenizer_parse(&t, (const uint8_t *)more, (size_t)(to - more) + n - at, path) != PALI_OK) fail_msg("%s", pali_last_error());
+    mem_free(more);
+    mem_free(text);
+    mem_free(path);
+    return t;
 }
 
 double golden_row_error(const float *a, const float *b, size_t rows, size_t cols) {

@@ -36,6 +36,10 @@ const char *golden_string(const json_t *object, const char *key);
 int32_t *golden_ids(const json_t *array, size_t *n);
 double *golden_numbers(const json_t *array, size_t *n);
 
+/* Gemma's tokenizer with PaliGemma's location, segmentation and image tokens added, at the ids they have there; NULL, and a
+ * line that says so, where the file is not at hand (test_tokenizer.c). tokenizer_free it. */
+struct pali_tokenizer *golden_gemma_tokenizer(void);
+
 /* Largest over the rows of ||a - b|| / ||b||. */
 double golden_row_error(const float *a, const float *b, size_t rows, size_t cols);
 

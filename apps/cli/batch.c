@@ -40,6 +40,7 @@ static json_t *request_answer(answering *a, const request *r, char *error, size_
     pali_image *items[BATCH_MAX_IMAGES] = {NULL};
     pictures images = {items, 0};
     pali_result *result = NULL;
+    pali_objects *objects = NULL;
     json_t *answer = NULL;
     int code;
     double start_ms = cli_clock_ms();
@@ -50,14 +51,16 @@ static json_t *request_answer(answering *a, const request *r, char *error, size_
     }
     double images_ms = cli_clock_ms() - start_ms;
     if (status == PALI_OK) status = answer_generate(a, &images, r->prompt, false, &result, &code);
+    if (status == PALI_OK) status = answer_objects(a, &images, result, &objects);
     if (status != PALI_OK) {
         (void)snprintf(error, n_error, "%s", pali_last_error());
     } else if (!report_is_finite(result)) {
         (void)snprintf(error, n_error, "%s", REPORT_NOT_FINITE);
     } else {
-        answer = answer_json(a, &images, result, images_ms, cli_clock_ms() - start_ms);
+        answer = answer_json(a, &images, result, objects, images_ms, cli_clock_ms() - start_ms);
         if (!answer) (void)snprintf(error, n_error, "out of memory");
     }
+    pali_objects_free(objects);
     pali_result_free(result);
     for (size_t i = 0; i < images.n; i++) pali_image_free(items[i]);
     return answer;

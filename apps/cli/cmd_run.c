@@ -23,6 +23,19 @@ static void note_times(cli *c, const answering *a, const pali_result *result) {
              t.image_tokens, t.prompt_tokens, t.generated_tokens, a->load_ms, t.preprocess_ms, t.vision_ms, t.prefill_ms, t.decode_ms);
 }
 
+/* Prints the JSON object of the answer. */
+static int print_json(const answering *a, const pictures *images, const pali_result *result, double images_ms, double total_ms) {
+    pali_objects *objects;
+    pali_status status = answer_objects(a, images, result, &objects);
+    if (status != PALI_OK) return cli_fail_library(a->c, status, "run");
+    int code = report_print(a->c, answer_json(a, images, result, objects, images_ms, total_ms));
+    if (!code && a->c->args.verbose) {
+        cli_note(a->c, "%zu objects, %zu tokens of the answer in none", pali_objects_count(objects), pali_objects_stray_count(objects));
+    }
+    pali_objects_free(objects);
+    return code;
+}
+
 static int run_once(answering *a, const pictures *images, const char *prompt, double images_ms) {
     cli *c = a->c;
     bool stream = !c->args.json && c->args.n_beams == 1;
@@ -35,7 +48,7 @@ static int run_once(answering *a, const pictures *images, const char *prompt, do
     code = report_is_finite(result) ? CLI_OK : cli_fail(c, "run: %s", REPORT_NOT_FINITE);
     if (!code) {
         if (c->args.json) {
-            code = report_print(c, answer_json(a, images, result, images_ms, total_ms));
+            code = print_json(a, images, result, images_ms, total_ms);
         } else {
             code = stream ? cli_write(c, "\n", 1) : print_texts(c, result);
         }
@@ -78,7 +91,7 @@ int cmd_run(cli *c) {
     if (!code) code = cli_open(c, &model, &session);
     if (!code) {
         answering answers;
-        answering_init(&answers, c, session, cli_clock_ms() - start_ms);
+        answering_init(&answers, c, model, session, cli_clock_ms() - start_ms);
         code = a->batch ? batch_run(&answers, a->batch) : run_once(&answers, &images, prompt, images_ms);
     }
     cli_watch(NULL);

@@ -71,6 +71,11 @@ const option option_table[] = {
     {"early-stopping", 0, OPTION_CHOICE, AT(early_stopping), "false|true|never", 0, 0, RUN, "beam search: when to stop (default: false)"},
     {"repeat-penalty", 0, OPTION_REAL, AT(repeat_penalty), "F", 1e-6, 1e6, RUN, "penalty of tokens already there, prompt included (default: 1)"},
     {"ignore-eos", 0, OPTION_FLAG, AT(ignore_eos), NULL, 0, 0, RUN, "do not stop at the end token (for timing)"},
+    {"nms", 0, OPTION_REAL, AT(nms), "IOU", 0, 1, RUN,
+     "leave out an object that a better one of the same label overlaps by at least IOU, intersection over union (0: none)"},
+    {"min-score", 0, OPTION_REAL, AT(min_score), "F", 0, 1, RUN, "leave out objects with a score below F (0: none)"},
+    {"box-scale", 0, OPTION_CHOICE, AT(box_scale), "1024|1023", 0, 0, RUN,
+     "what a location is a fraction of: 1024 as the published demos, 1023 as big_vision's evaluator (default: 1024)"},
     {"batch", 0, OPTION_TEXT, AT(batch), "FILE", 0, 0, RUN, "answer one JSON request a line; - for standard input"},
     {"answer", 0, OPTION_LIST, AT(answers), "TEXT", 0, 0, SCORE, "an answer to score; repeatable"},
     {"answers", 0, OPTION_TEXT, AT(answers_file), "FILE", 0, 0, SCORE, "answers to score, one a line; - for standard input"},
@@ -161,6 +166,7 @@ void args_init(args *a) {
     memset(a, 0, sizeof *a);
     a->what = "vision";
     a->early_stopping = "false";
+    a->box_scale = "1024";
     a->n_beams = a->n_return = 1;
     a->n_runs = 3;
     a->prompt_tokens = 10;

@@ -192,8 +192,10 @@ pali_status pali_result_get(const pali_result *handle, size_t index, pali_sequen
     API_NEED_AS(handle, "result");
     if (index >= handle->n_sequences) return status_fail(PALI_ERR_ARGUMENT, "sequence %zu: the result has %zu", index, handle->n_sequences);
     const sequence *s = &handle->sequences[index];
+    double logprob = 0;
+    for (size_t i = 0; i < s->n; i++) logprob += (double)s->logprobs[i];
     pali_sequence full = {.text = s->text, .n_text_bytes = s->n_text, .tokens = s->tokens, .logprobs = s->logprobs, .n_tokens = s->n,
-                          .score = s->score, .finish = s->finish};
+                          .score = s->score, .finish = s->finish, .probability = exp(logprob)};
     return info_write(to, &full, sizeof full, "pali_sequence");
 }
 

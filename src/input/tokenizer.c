@@ -168,13 +168,28 @@ static pali_status finish(tokenizer *t) {
     return PALI_OK;
 }
 
+/* Number in a piece that is exactly prefix, so many digits, '>'; else -1. */
+static int32_t number_in(const tokenizer *t, const piece *p, const char *prefix, size_t digits) {
+    const char *text = t->text + p->offset;
+    if (p->length != 4 + digits + 1 || memcmp(text, prefix, 4) != 0 || text[4 + digits] != '>' || strspn(text + 4, "0123456789") != digits) return -1;
+    int32_t number = 0;
+    for (size_t i = 0; i < digits; i++) number = 10 * number + (text[4 + i] - '0');
+    return number;
+}
+
+static int32_t loc_number(const tokenizer *t, const piece *p) {
+    return number_in(t, p, "<loc", 4);
+}
+
+static int32_t seg_number(const tokenizer *t, const piece *p) {
+    return number_in(t, p, "<seg", 3);
+}
+
 /* loc and seg pieces are tokens whatever the file says of them: early files listed them as ordinary vocabulary (spec 4.3). */
 static void mark_loc_seg(tokenizer *t) {
     for (size_t id = 0; id < t->n_ids; id++) {
         piece *p = &t->pieces[id];
-        const char *text = t->text + p->offset;
-        size_t digits = p->length == 9 && memcmp(text, "<loc", 4) == 0 ? 4 : p->length == 8 && memcmp(text, "<seg", 4) == 0 ? 3 : 0;
-        if (digits && text[4 + digits] == '>' && strspn(text + 4, "0123456789") == digits) p->kind = PIECE_ADDED;
+        if (loc_number(t, p) >= 0 || seg_number(t, p) >= 0) p->kind = PIECE_ADDED;
     }
 }
 
@@ -243,6 +258,23 @@ int32_t tokenizer_find(const tokenizer *t, const char *text) {
 bool tokenizer_is_special(const tokenizer *t, int32_t id) {
     const piece *p = piece_of(t, id);
     return p && p->kind == PIECE_SPECIAL;
+}
+
+int32_t tokenizer_loc_index(const tokenizer *t, int32_t id) {
+    const piece *p = piece_of(t, id);
+    int32_t index = p ? loc_number(t, p) : -1;
+    return index < TOKENIZER_LOCS ? index : -1;
+}
+
+int32_t tokenizer_seg_code(const tokenizer *t, int32_t id) {
+    const piece *p = piece_of(t, id);
+    int32_t code = p ? seg_number(t, p) : -1;
+    return code < TOKENIZER_SEGS ? code : -1;
+}
+
+int tokenizer_byte(const tokenizer *t, int32_t id) {
+    const piece *p = piece_of(t, id);
+    return p ? p->byte : -1;
 }
 
 /* ---- Decoding ---- */

@@ -26,6 +26,12 @@ size_t tokenizer_n_ids(const tokenizer *t);
 /* Id of an exact piece ("<image>", "<loc0000>", "<eos>"), or -1: ids are found by content, never by number. */
 int32_t tokenizer_find(const tokenizer *t, const char *piece);
 bool tokenizer_is_special(const tokenizer *t, int32_t id);
+/* What a token means by its piece, or -1: 0..1023 of <loc0000>.., 0..127 of <seg000>.., the value of a byte piece <0x00>... */
+#define TOKENIZER_LOCS 1024
+#define TOKENIZER_SEGS 128
+int32_t tokenizer_loc_index(const tokenizer *t, int32_t id);
+int32_t tokenizer_seg_code(const tokenizer *t, int32_t id);
+int tokenizer_byte(const tokenizer *t, int32_t id);
 
 /* Streaming decode: push ids one by one, get the text that became certain; the concatenation equals tokenizer_decode. Bytes
  * of a run of byte tokens are held until the run ends, because one bad byte turns the whole run into U+FFFD. */
