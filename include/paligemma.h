@@ -92,19 +92,23 @@ PALI_API const char *pali_dtype_name(pali_dtype dtype);
 
 typedef struct pali_model_options {
     size_t struct_size;
-    const char *tokenizer_path; /* tokenizer.json or tokenizer.model; NULL: beside the weights */
+    const char *tokenizer_path; /* tokenizer.json, tokenizer.model or a .gguf file; NULL: beside or in the weights */
     pali_dtype dtype;           /* convert matrices while loading; AUTO: keep as stored (zero copy) */
     int32_t n_threads;          /* for loading; 0: physical cores */
     int32_t no_sliding_window;  /* 1: PaliGemma 2 without the 4096-token window (what training used); 0: as Transformers */
     int32_t no_final_softcap;   /* 1: PaliGemma 2 without the final logit cap (as big_vision); 0: as Transformers */
     pali_progress_fn progress;  /* may be NULL */
     void *user;
+    pali_dtype vision_dtype;    /* of the tower and the projector; AUTO: as dtype says, but Q8_0 where that is quantized */
+    pali_dtype embed_dtype;     /* of the embedding table and the head; AUTO: likewise */
+    int32_t no_prefault;        /* 1: do not bring the weights into memory ahead of their use: to look at a model or save it */
 } pali_model_options;
 
 PALI_API void pali_model_options_init(pali_model_options *options);
 
-/* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer). Weights are mapped, not read:
- * they come in from disk as they are used or as `progress` reports. options may be NULL. */
+/* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer) or a .gguf file that has all of it, as
+ * pali_model_save writes. Weights are mapped, not read: they come in from disk as they are used or as `progress` reports.
+ * options may be NULL. */
 PALI_API pali_status pali_model_load(pali_model **out, const char *path, const pali_model_options *options);
 
 /* A model of a named real shape with random weights, for timing: "3b-224", "3b-448", "3b-896", "pg2-3b-224",
@@ -112,6 +116,25 @@ PALI_API pali_status pali_model_load(pali_model **out, const char *path, const p
 PALI_API pali_status pali_model_random(pali_model **out, const char *shape, uint64_t seed, const pali_model_options *options);
 
 PALI_API void pali_model_free(pali_model *model);
+
+typedef struct pali_save_options {
+    size_t struct_size;
+    pali_dtype dtype;        /* what matrices become, as in pali_model_options; AUTO: as they are held */
+    pali_dtype vision_dtype;
+    pali_dtype embed_dtype;
+    int32_t n_threads;       /* for converting; 0: physical cores */
+    pali_progress_fn progress; /* may be NULL */
+    void *user;
+} pali_save_options;
+
+PALI_API void pali_save_options_init(pali_save_options *options);
+
+/* Writes the model, its tokenizer and its configuration as one file, whose format the name's ending tells: ".gguf" (others are
+ * not supported yet). Saving converts a few megabytes at a time: a model opened with no_prefault and saved with a dtype needs
+ * little memory. Weights that are not converted are the same to the bit when the file is opened. The file appears under its
+ * name when it is whole; a failure leaves nothing behind. A file of the model itself is refused as `path`. What was switched
+ * off while loading (the sliding window, the final cap) is off in the file. options may be NULL. */
+PALI_API pali_status pali_model_save(const pali_model *model, const char *path, const pali_save_options *options);
 
 typedef struct pali_model_info {
     size_t struct_size;
@@ -149,7 +172,7 @@ PALI_API const pali_tokenizer *pali_model_tokenizer(const pali_model *model);
 
 /* ---- Tokenizer ---------------------------------------------------------------------------------------------- */
 
-/* Opens tokenizer.json or tokenizer.model (decided by content). */
+/* Opens tokenizer.json, tokenizer.model or a .gguf file (decided by content). */
 PALI_API pali_status pali_tokenizer_load(pali_tokenizer **out, const char *path);
 PALI_API void pali_tokenizer_free(pali_tokenizer *tokenizer);
 

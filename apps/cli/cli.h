@@ -55,6 +55,10 @@ int cli_flush(cli *c);
 
 /* Opens the model of -m (an exit code, 0 on success); session may be NULL. The caller frees both. */
 int cli_open(cli *c, pali_model **model, pali_session **session);
+/* The same as it is stored, its weights still on disk: to look at it or write another. */
+int cli_open_stored(cli *c, pali_model **model);
+/* "q8": PALI_DTYPE_Q8_0; NULL: AUTO. */
+pali_dtype cli_dtype(const char *name);
 
 int cmd_run(cli *c);
 int cmd_score(cli *c);
@@ -62,5 +66,6 @@ int cmd_embed(cli *c);
 int cmd_tokenize(cli *c);
 int cmd_inspect(cli *c);
 int cmd_bench(cli *c);
+int cmd_quantize(cli *c);
 
 #endif

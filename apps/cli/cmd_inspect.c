@@ -159,7 +159,7 @@ static json_t *inspection_json(cli *c, const pali_model *model, const inspection
 int cmd_inspect(cli *c) {
     pali_model *model = NULL;
     inspection x = {0};
-    int code = cli_open(c, &model, NULL);
+    int code = cli_open_stored(c, &model);
     if (!code) code = inspect_tensors(c, model, &x);
     if (!code) {
         if (c->args.json) {

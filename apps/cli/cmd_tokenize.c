@@ -35,7 +35,7 @@ static int open_tokenizer(tokenizing *t) {
         free(path);
         if (code || t->tokenizer) return code;
     }
-    int code = cli_open(t->c, &t->model, NULL);
+    int code = cli_open_stored(t->c, &t->model);
     if (code) return code;
     t->tokenizer = pali_model_tokenizer(t->model);
     return t->tokenizer ? CLI_OK : cli_fail(t->c, "tokenizer: %s: none beside the model: --tokenizer FILE expected", a->model);

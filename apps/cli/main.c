@@ -130,6 +130,7 @@ static void watch_signals(void) {
     action.sa_handler = SIG_IGN;
     action.sa_flags = 0;
     (void)sigaction(SIGPIPE, &action, NULL);
+    (void)sigaction(SIGXFSZ, &action, NULL); /* a file that grows too large is a failed write as well */
 }
 
 /* Runs the command with its output buffered if -q. */

@@ -5,7 +5,7 @@
 
 #include "cli.h"
 
-static pali_dtype dtype_of(const char *name) {
+pali_dtype cli_dtype(const char *name) {
     static const struct {
         const char *name;
         pali_dtype dtype;
@@ -15,35 +15,48 @@ static pali_dtype dtype_of(const char *name) {
     return PALI_DTYPE_AUTO;
 }
 
-int cli_open(cli *c, pali_model **model, pali_session **session) {
+static int model_open(cli *c, pali_model **model, bool as_stored) {
     const args *a = &c->args;
     *model = NULL;
-    if (session) *session = NULL;
     if (!a->model && !a->random) {
-        return cli_usage(c, "%s: no model: -m DIR expected, a PaliGemma directory in Hugging Face layout "
-                            "(such as a download of google/paligemma-3b-mix-224)", c->command->name);
+        return cli_usage(c, "%s: no model: -m PATH expected, a PaliGemma directory in Hugging Face layout "
+                            "(such as a download of google/paligemma-3b-mix-224) or a .gguf file", c->command->name);
     }
     if (!a->random && access(a->model, F_OK) != 0) {
-        return cli_fail(c, "model: %s: %s: a directory in Hugging Face layout expected", a->model, strerror(errno));
+        return cli_fail(c, "model: %s: %s: a directory in Hugging Face layout or a .gguf file expected", a->model, strerror(errno));
     }
     pali_model_options options;
     pali_model_options_init(&options);
     options.tokenizer_path = a->tokenizer;
-    options.dtype = dtype_of(a->dtype);
     options.n_threads = (int32_t)a->n_threads;
     options.no_sliding_window = a->no_sliding_window;
     options.no_final_softcap = a->no_final_softcap;
+    options.no_prefault = as_stored;
+    if (!as_stored) {
+        options.dtype = cli_dtype(a->dtype);
+        options.vision_dtype = cli_dtype(a->vision_dtype);
+        options.embed_dtype = cli_dtype(a->embed_dtype);
+    }
     options.progress = cli_progress;
     options.user = c;
     pali_status status = a->random ? pali_model_random(model, a->random, a->seed, &options) : pali_model_load(model, a->model, &options);
     cli_progress_clear(c);
-    if (status != PALI_OK) return cli_fail_library(c, status, "model");
-    if (!session) return CLI_OK;
+    return status == PALI_OK ? CLI_OK : cli_fail_library(c, status, "model");
+}
+
+int cli_open_stored(cli *c, pali_model **model) {
+    return model_open(c, model, true);
+}
+
+int cli_open(cli *c, pali_model **model, pali_session **session) {
+    if (session) *session = NULL;
+    int code = model_open(c, model, false);
+    if (code || !session) return code;
 
     pali_session_options session_options;
     pali_session_options_init(&session_options);
-    session_options.n_threads = (int32_t)a->n_threads;
-    status = pali_session_new(session, *model, &session_options);
+    session_options.n_threads = (int32_t)c->args.n_threads;
+    pali_status status = pali_session_new(session, *model, &session_options);
     if (status != PALI_OK) {
         pali_model_free(*model);
         *model = NULL;

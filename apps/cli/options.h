@@ -14,7 +14,8 @@ typedef struct text_list {
 } text_list;
 
 typedef struct args {
-    const char *model, *tokenizer, *prompt, *dtype, *what, *output, *batch, *answers_file, *random, *early_stopping, *box_scale;
+    const char *model, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
+        *early_stopping, *box_scale;
     text_list images, answers;
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens;
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;

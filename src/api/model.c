@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "model/save.h"
 
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
@@ -35,21 +36,29 @@ void pali_model_options_init(pali_model_options *options) {
     *options = (pali_model_options){.struct_size = sizeof *options};
 }
 
+static pali_status dtype_check(pali_dtype dtype, const char *name) {
+    bool known = (int)dtype >= PALI_DTYPE_AUTO && dtype <= PALI_DTYPE_Q4_K;
+    return known ? PALI_OK : status_fail(PALI_ERR_ARGUMENT, "%s: %d is unknown", name, (int)dtype);
+}
+
 static pali_status model_options_read(pali_model_options *o, const pali_model_options *given) {
     pali_model_options_init(o);
     STATUS_TRY(options_read(o, sizeof *o, given, "pali_model_options"));
-    if ((int)o->dtype < PALI_DTYPE_AUTO || o->dtype > PALI_DTYPE_Q4_K) return status_fail(PALI_ERR_ARGUMENT, "pali_model_options: dtype: %d is unknown", (int)o->dtype);
-    return PALI_OK;
+    STATUS_TRY(dtype_check(o->dtype, "pali_model_options: dtype"));
+    STATUS_TRY(dtype_check(o->vision_dtype, "pali_model_options: vision_dtype"));
+    return dtype_check(o->embed_dtype, "pali_model_options: embed_dtype");
 }
 
 static model_options inner_options(const pali_model_options *o) {
-    return (model_options){.dtype = o->dtype, .n_threads = o->n_threads, .no_sliding_window = o->no_sliding_window != 0,
-                           .no_final_softcap = o->no_final_softcap != 0, .progress = o->progress, .user = o->user};
+    return (model_options){.dtype = o->dtype, .vision_dtype = o->vision_dtype, .embed_dtype = o->embed_dtype, .n_threads = o->n_threads,
+                           .no_sliding_window = o->no_sliding_window != 0, .no_final_softcap = o->no_final_softcap != 0,
+                           .no_prefault = o->no_prefault != 0, .progress = o->progress, .user = o->user};
 }
 
-/* The tokenizer beside the weights: tokenizer.json, else tokenizer.model. */
+/* The tokenizer in the file of the weights or beside them: tokenizer.json, else tokenizer.model. */
 static pali_status tokenizer_beside(tokenizer **out, const char *dir) {
     static const char *const k_names[] = {"tokenizer.json", "tokenizer.model"};
+    if (!file_is_dir(dir)) return tokenizer_load(out, dir);
     for (size_t i = 0; i < 2; i++) {
         char *path = file_join(dir, k_names[i]);
         if (!path) return status_no_memory(strlen(dir));
@@ -116,6 +125,28 @@ pali_status pali_model_random(pali_model **out, const char *shape, uint64_t seed
         return s;
     }
     return handle_new(out, m, t);
+}
+
+/* ---- Saving ---- */
+
+void pali_save_options_init(pali_save_options *options) {
+    *options = (pali_save_options){.struct_size = sizeof *options};
+}
+
+pali_status pali_model_save(const pali_model *handle, const char *path, const pali_save_options *options) {
+    pali_save_options o;
+    API_NEED_AS(handle, "model");
+    API_NEED(path);
+    pali_save_options_init(&o);
+    STATUS_TRY(options_read(&o, sizeof o, options, "pali_save_options"));
+    STATUS_TRY(dtype_check(o.dtype, "pali_save_options: dtype"));
+    STATUS_TRY(dtype_check(o.vision_dtype, "pali_save_options: vision_dtype"));
+    STATUS_TRY(dtype_check(o.embed_dtype, "pali_save_options: embed_dtype"));
+    size_t n = strlen(path);
+    if (n <= 5 || strcmp(path + n - 5, ".gguf") != 0)
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: only .gguf files can be written: expected a name that ends so", path);
+    model_save_options inner = {{o.dtype, o.vision_dtype, o.embed_dtype}, o.n_threads, o.progress, o.user};
+    return model_save_gguf(handle->m, handle->t, path, &inner);
 }
 
 void model_release(pali_model *handle) {

@@ -56,6 +56,12 @@ void file_map_close(file_map *map) {
     *map = (file_map){0};
 }
 
+void file_map_drop(const void *begin, size_t n_bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)begin + page - 1) & ~(page - 1),
+              to = ((uintptr_t)begin + n_bytes) & ~(page - 1);
+    if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 pali_status file_read(char **out, size_t *out_n, const char *path, size_t max_bytes) {
     int fd;
     size_t n, got = 0;
@@ -97,6 +103,11 @@ bool file_exists(const char *path) {
 bool file_is_dir(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool file_same(const char *a, const char *b) {
+    struct stat s, t;
+    return stat(a, &s) == 0 && stat(b, &t) == 0 && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
 }
 
 char *file_join(const char *dir, const char *name) {

@@ -15,11 +15,16 @@ typedef struct file_map {
 
 pali_status file_map_open(file_map *out, const char *path);
 void file_map_close(file_map *map);
+/* Lets go of a map's pages that lie wholly in the range, so that a pass over a file larger than memory does not fill it. They
+ * are the file's, so nothing is lost. */
+void file_map_drop(const void *begin, size_t n_bytes);
 
 /* Reads a regular file of at most max_bytes into a NUL-terminated block (mem_free). */
 pali_status file_read(char **out, size_t *out_n, const char *path, size_t max_bytes);
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
+/* Both names lead to one existing file. */
+bool file_same(const char *a, const char *b);
 /* dir + "/" + name in a fresh block (mem_free); NULL: no memory. */
 char *file_join(const char *dir, const char *name);
 

@@ -202,7 +202,9 @@ pali_status tokenizer_parse(tokenizer **out, const uint8_t *bytes, size_t n_byte
     while (at < n_bytes && (bytes[at] == ' ' || bytes[at] == '\n' || bytes[at] == '\r' || bytes[at] == '\t')) at++;
     /* A SentencePiece model begins with field 1, byte 0x0a, which is also a newline: only JSON goes on with a brace. */
     bool json = at < n_bytes && bytes[at] == '{';
-    pali_status s = json ? tokenizer_json_parse(&t->traits, &sink, bytes, n_bytes, name) : tokenizer_spm_parse(&t->traits, &sink, bytes, n_bytes, name);
+    pali_status s = json                      ? tokenizer_json_parse(&t->traits, &sink, bytes, n_bytes, name)
+                    : gguf_is(bytes, n_bytes) ? tokenizer_gguf_parse(&t->traits, &sink, bytes, n_bytes, name)
+                                              : tokenizer_spm_parse(&t->traits, &sink, bytes, n_bytes, name);
     if (s == PALI_OK && t->n_ids == 0) s = status_fail(PALI_ERR_FORMAT, "%s: no pieces", name);
     if (s == PALI_OK) {
         mark_loc_seg(t);

@@ -1,5 +1,5 @@
 /* tokenizer.h: text <-> ids (spec inference 4.1 - 4.4). BPE over the whole text between added tokens, heap-based so that
- * a megabyte of text costs n log n; byte fallback; the same struct filled from tokenizer.json or tokenizer.model. */
+ * a megabyte of text costs n log n; byte fallback; the same struct filled from tokenizer.json, tokenizer.model or a .gguf file. */
 #ifndef PALI_INPUT_TOKENIZER_H
 #define PALI_INPUT_TOKENIZER_H
 

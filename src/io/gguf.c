@@ -75,6 +75,11 @@ size_t gguf_row_bytes(uint32_t type, size_t n_elements) {
     return n_elements / k_types[type].block * k_types[type].bytes;
 }
 
+size_t gguf_row_width(pali_dtype dtype, size_t n) {
+    size_t block = gguf_type_block(gguf_dtype_type(dtype));
+    return (n + block - 1) / block * block;
+}
+
 /* ---- Reading front to back ---- */
 
 typedef struct reader {

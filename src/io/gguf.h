@@ -65,6 +65,8 @@ uint32_t gguf_dtype_type(pali_dtype dtype);
 /* Elements of a block: quantized rows are whole blocks; and bytes of a row of them. The type must be a known one. */
 size_t gguf_type_block(uint32_t type);
 size_t gguf_row_bytes(uint32_t type, size_t n_elements);
+/* Elements that a row of n takes in a file: whole blocks of its type. */
+size_t gguf_row_width(pali_dtype dtype, size_t n);
 
 /* NULL: there is none. */
 const gguf_value *gguf_find(const gguf *g, const char *key);

@@ -145,8 +145,13 @@ pali_status gguf_writer_begin(gguf_writer *w) {
     if (s == PALI_OK) s = file_out_write(&w->file, w->values.data, w->values.n);
     if (s == PALI_OK) s = file_out_write(&w->file, w->tensors.data, w->tensors.n);
     if (s == PALI_OK) s = pad(w);
+    w->n_header = w->file.n_bytes;
     mem_free(head.data);
     return s;
+}
+
+uint64_t gguf_writer_done(const gguf_writer *w) {
+    return w->file.n_bytes - w->n_header;
 }
 
 pali_status gguf_writer_data(gguf_writer *w, const void *data, size_t n_bytes) {

@@ -21,7 +21,8 @@ typedef struct gguf_writer {
     gguf_buffer values, tensors;
     uint64_t *sizes;           /* [n_tensors] bytes of each tensor's data */
     size_t sizes_cap;
-    uint64_t n_values, n_tensors, n_data;
+    uint64_t n_values, n_tensors, n_data; /* n_data: bytes of all tensors, each with its padding */
+    uint64_t n_header;         /* bytes before them */
     uint64_t current, written; /* the tensor whose data comes next, and how much of it is there */
     pali_status status;
 } gguf_writer;
@@ -45,6 +46,8 @@ void gguf_put_tensor(gguf_writer *w, const char *name, pali_dtype dtype, size_t 
 pali_status gguf_writer_begin(gguf_writer *w);
 /* The next bytes of data. */
 pali_status gguf_writer_data(gguf_writer *w, const void *data, size_t n_bytes);
+/* Bytes of n_data that are there. */
+uint64_t gguf_writer_done(const gguf_writer *w);
 /* All data must be there. */
 pali_status gguf_writer_commit(gguf_writer *w);
 /* Without a commit nothing is left of the file. */

@@ -53,12 +53,20 @@ static pali_status next(reader *r, field *f) {
     }
 }
 
-/* Types of spec 4.2: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte. A byte piece never comes from text. */
+/* A byte piece never comes from text, which its own text tells. */
+bool tokenizer_spm_kind(piece_kind *out, uint64_t type) {
+    static const piece_kind k_kinds[] = {[SPM_NORMAL] = PIECE_NORMAL,      [SPM_UNKNOWN] = PIECE_SPECIAL, [SPM_CONTROL] = PIECE_SPECIAL,
+                                         [SPM_USER_DEFINED] = PIECE_ADDED, [SPM_UNUSED] = PIECE_UNUSED,   [SPM_BYTE] = PIECE_NORMAL};
+    if (type < SPM_NORMAL || type > SPM_BYTE) return false;
+    *out = k_kinds[type];
+    return true;
+}
+
 static pali_status piece(reader r, size_t id, tokenizer_traits *traits, const tokenizer_sink *sink) {
-    static const piece_kind k_kinds[] = {[1] = PIECE_NORMAL, [2] = PIECE_SPECIAL, [3] = PIECE_SPECIAL, [4] = PIECE_ADDED, [5] = PIECE_UNUSED, [6] = PIECE_NORMAL};
+    piece_kind kind;
     reader text = {0};
     float score = 0;
-    uint64_t type = 1;
+    uint64_t type = SPM_NORMAL;
     while (r.at < r.end) {
         field f;
         STATUS_TRY(next(&r, &f));
@@ -70,10 +78,10 @@ static pali_status piece(reader r, size_t id, tokenizer_traits *traits, const to
         if (f.number == 3) type = f.value;
     }
     size_t n = (size_t)(text.end - text.at);
-    if (n == 0 || n > TOKENIZER_MAX_PIECE || type < 1 || type > 6 || score != score) return bad(&r, "a piece is malformed");
-    if (type == 4 && n >= TOKENIZER_MAX_ADDED_PIECE) return bad(&r, "a user-defined piece is too long");
-    if (type == 2 && n < sizeof traits->unk_piece) memcpy(traits->unk_piece, text.at, n);
-    return sink->piece(sink->user, id, (const char *)text.at, n, score, k_kinds[type]);
+    if (n == 0 || n > TOKENIZER_MAX_PIECE || !tokenizer_spm_kind(&kind, type) || score != score) return bad(&r, "a piece is malformed");
+    if (type == SPM_USER_DEFINED && n >= TOKENIZER_MAX_ADDED_PIECE) return bad(&r, "a user-defined piece is too long");
+    if (type == SPM_UNKNOWN && n < sizeof traits->unk_piece) memcpy(traits->unk_piece, text.at, n);
+    return sink->piece(sink->user, id, (const char *)text.at, n, score, kind);
 }
 
 pali_status tokenizer_spm_parse(tokenizer_traits *out, const tokenizer_sink *sink, const uint8_t *bytes, size_t n_bytes, const char *name) {

@@ -10,9 +10,6 @@
 #include "base/mem.h"
 #include "io/json.h"
 
-#define MAX_WIDTH 65536u
-#define MAX_HEADS 1024u
-
 /* The released shapes (spec 1.1), which are also the sources of the defaults. */
 static const struct {
     const char *prefix, *title;
@@ -33,8 +30,7 @@ static const struct {
 static const vit_config k_vit = {.image_size = 224, .patch_size = 14, .n_patches = 256, .width = 1152, .n_layers = 27,
                                  .n_heads = 16, .mlp_width = 4304, .norm_eps = 1e-6f};
 
-/* What both generations share, and what Gemma 2 adds. */
-static void text_defaults(gemma_config *t) {
+void config_text_defaults(gemma_config *t) {
     t->norm_eps = 1e-6f;
     t->rope_theta = 10000;
     if (t->generation == 1) return;
@@ -44,7 +40,7 @@ static void text_defaults(gemma_config *t) {
     for (size_t i = 0; i < CONFIG_MAX_LAYERS; i += 2) t->layer_slides[i] = true;
 }
 
-static void special_tokens(config *c) {
+void config_defaults(config *c) {
     c->image_token = 257152;
     c->bos_token = 2;
     c->eos_token = 1;
@@ -60,8 +56,8 @@ pali_status config_named(config *out, const char *shape) {
             (void)snprintf(name, sizeof name, "%s-%zu", k_shapes[i].prefix, size);
             if (strcmp(name, shape) != 0) continue;
             *out = (config){.vit = k_vit, .text = k_shapes[i].text};
-            special_tokens(out);
-            text_defaults(&out->text);
+            config_defaults(out);
+            config_text_defaults(&out->text);
             out->text.vocab_size = 257216;
             out->text.attn_scale = 1.0f / sqrtf(k_shapes[i].query_scalar);
             out->vit.image_size = size;
@@ -90,10 +86,10 @@ static pali_status vit_read(vit_config *v, const json_t *vision, const char *nam
     size_t n_channels = 3;
     STATUS_TRY(json_get_size(vision, "image_size", &v->image_size, 1, CONFIG_MAX_IMAGE, name));
     STATUS_TRY(json_get_size(vision, "patch_size", &v->patch_size, 1, CONFIG_MAX_IMAGE, name));
-    STATUS_TRY(json_get_size(vision, "hidden_size", &v->width, 1, MAX_WIDTH, name));
+    STATUS_TRY(json_get_size(vision, "hidden_size", &v->width, 1, CONFIG_MAX_WIDTH, name));
     STATUS_TRY(json_get_size(vision, "num_hidden_layers", &v->n_layers, 1, CONFIG_MAX_LAYERS, name));
-    STATUS_TRY(json_get_size(vision, "num_attention_heads", &v->n_heads, 1, MAX_HEADS, name));
-    STATUS_TRY(json_get_size(vision, "intermediate_size", &v->mlp_width, 1, MAX_WIDTH * 4, name));
+    STATUS_TRY(json_get_size(vision, "num_attention_heads", &v->n_heads, 1, CONFIG_MAX_HEADS, name));
+    STATUS_TRY(json_get_size(vision, "intermediate_size", &v->mlp_width, 1, CONFIG_MAX_MLP_WIDTH, name));
     STATUS_TRY(json_get_float(vision, "layer_norm_eps", &v->norm_eps, 0, 1, name));
     STATUS_TRY(json_get_size(vision, "num_channels", &n_channels, 3, 3, name));
     STATUS_TRY(activation_check(vision, "hidden_act", false, name));
@@ -138,13 +134,13 @@ static pali_status text_read(gemma_config *t, const json_t *text, const char *na
         *t = k_shapes[1].text;
         query_scalar = 256;
     }
-    text_defaults(t);
+    config_text_defaults(t);
     t->vocab_size = 256000;
-    STATUS_TRY(json_get_size(text, "hidden_size", &t->width, 1, MAX_WIDTH, name));
-    STATUS_TRY(json_get_size(text, "intermediate_size", &t->mlp_width, 1, MAX_WIDTH * 4, name));
+    STATUS_TRY(json_get_size(text, "hidden_size", &t->width, 1, CONFIG_MAX_WIDTH, name));
+    STATUS_TRY(json_get_size(text, "intermediate_size", &t->mlp_width, 1, CONFIG_MAX_MLP_WIDTH, name));
     STATUS_TRY(json_get_size(text, "num_hidden_layers", &t->n_layers, 1, CONFIG_MAX_LAYERS, name));
-    STATUS_TRY(json_get_size(text, "num_attention_heads", &t->n_heads, 1, MAX_HEADS, name));
-    STATUS_TRY(json_get_size(text, "num_key_value_heads", &t->n_kv_heads, 1, MAX_HEADS, name));
+    STATUS_TRY(json_get_size(text, "num_attention_heads", &t->n_heads, 1, CONFIG_MAX_HEADS, name));
+    STATUS_TRY(json_get_size(text, "num_key_value_heads", &t->n_kv_heads, 1, CONFIG_MAX_HEADS, name));
     STATUS_TRY(json_get_size(text, "head_dim", &t->head_dim, 2, CONFIG_MAX_HEAD_DIM, name));
     STATUS_TRY(json_get_size(text, "vocab_size", &t->vocab_size, 1, CONFIG_MAX_VOCAB, name));
     STATUS_TRY(json_get_float(text, "rms_norm_eps", &t->norm_eps, 0, 1, name));
@@ -215,7 +211,7 @@ static pali_status config_read(config *c, const json_t *root, const char *name) 
     STATUS_TRY(json_get_object(root, "text_config", &text, name));
     if (!vision || !text)
         return status_fail(PALI_ERR_FORMAT, "%s: %s: missing", name, vision ? "text_config" : "vision_config");
-    special_tokens(c);
+    config_defaults(c);
     (void)snprintf(where, sizeof where, "%s: vision_config", name);
     STATUS_TRY(vit_read(&c->vit, vision, where));
     (void)snprintf(where, sizeof where, "%s: text_config", name);

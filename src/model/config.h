@@ -11,6 +11,9 @@
 
 #define CONFIG_MAX_LAYERS 256u
 #define CONFIG_MAX_IMAGE 4096u /* pixels a side */
+#define CONFIG_MAX_WIDTH 65536u
+#define CONFIG_MAX_MLP_WIDTH (4 * CONFIG_MAX_WIDTH)
+#define CONFIG_MAX_HEADS 1024u
 #define CONFIG_MAX_HEAD_DIM 4096u
 #define CONFIG_MAX_VOCAB (1u << 24)
 
@@ -51,6 +54,10 @@ typedef struct config {
     int resample; /* filter of the picture's resize, PIL's code: 3 bicubic unless preprocessor_config.json differs */
 } config;
 
+/* For readers of a format. What is true where a file says nothing: ids, tied head, resampling; */
+void config_defaults(config *c);
+/* and of the text model what both generations share and what Gemma 2 adds (generation is set). */
+void config_text_defaults(gemma_config *t);
 /* Reads `path` (config.json). Errors name the file and the field. */
 pali_status config_load(config *out, const char *path);
 pali_status config_parse(config *out, const char *json, size_t n_bytes, const char *name);

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "model/config_gguf.h"
 #include "model/weights.h"
 
 /* Where the sizes of tensors are the better witness, they win over the config (spec 1.4): table rows, patches, heads. */
@@ -61,12 +62,13 @@ static void options_apply(config *c, const model_options *o) {
     if (o->no_final_softcap) c->text.final_softcap = 0;
 }
 
-static pali_status tensors_list(model *m, const spec *s) {
+static pali_status tensors_list(model *m) {
+    const spec *s = &m->spec;
     m->tensors = mem_calloc(s->n, sizeof *m->tensors);
     if (!m->tensors) return status_no_memory(s->n * sizeof *m->tensors);
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *from = &s->tensors[i];
-        const weights_entry *entry = weights_find(m->weights, from->name);
+        const weights_entry *entry = weights_of(m->weights, from);
         if (from->matrix && !from->matrix->data) continue; /* an optional one that is not there */
         model_tensor *to = &m->tensors[m->n_tensors++];
         size_t length = strlen(from->name) + 1, n = 1;
@@ -85,14 +87,14 @@ static pali_status tensors_list(model *m, const spec *s) {
     return PALI_OK;
 }
 
+static bool has_ending(const char *name, const char *ending) {
+    size_t n = strlen(name), m = strlen(ending);
+    return n >= m && strcmp(name + n - m, ending) == 0;
+}
+
 /* Older writers saved tables that are computed, not learned: nobody misses them (spec 3.2). */
 static bool is_ignorable(const char *name) {
-    static const char *const k_ends[] = {".rotary_emb.inv_freq", ".position_ids"};
-    for (size_t i = 0; i < sizeof k_ends / sizeof k_ends[0]; i++) {
-        size_t n = strlen(name), m = strlen(k_ends[i]);
-        if (n >= m && strcmp(name + n - m, k_ends[i]) == 0) return true;
-    }
-    return false;
+    return has_ending(name, ".rotary_emb.inv_freq") || has_ending(name, ".position_ids");
 }
 
 static pali_status extras_list(model *m) {
@@ -104,36 +106,39 @@ static pali_status extras_list(model *m) {
     return PALI_OK;
 }
 
-/* Everything after the config and the files are known. */
-static pali_status model_fill(model *m, const model_options *o, spec *s, exec *e, const char *dir, uint64_t seed) {
+/* A head of its own is used, as the reference does whatever the config says about tying; a copy of the table is not. */
+static bool head_is_tied(const model *m) {
+    const spec_tensor *head = spec_of(&m->spec, &m->text.head), *table = spec_of(&m->spec, &m->text.embed);
+    return !weights_of(m->weights, head) || weights_same(m->weights, head, table);
+}
+
+/* Everything after the config and the files are known. `path` NULL: random weights. */
+static pali_status model_fill(model *m, const model_options *o, exec *e, const char *path, uint64_t seed) {
+    spec_dtypes dtypes = {o->dtype, o->vision_dtype, o->embed_dtype};
     options_apply(&m->cfg, o);
     config_name(&m->cfg, m->name, sizeof m->name);
     STATUS_TRY(layers_get(m));
-    STATUS_TRY(spec_build(s, &m->vit, &m->text));
-    if (dir) {
-        /* A head of its own is used, as the reference does whatever the config says about tying; a copy of the table is not. */
-        m->cfg.tied = !weights_find(m->weights, "lm_head.weight") ||
-                      weights_same(m->weights, "lm_head.weight", "language_model.embed_tokens.weight");
-        if (m->cfg.tied) s->n--; /* the head is last in the table */
-        STATUS_TRY(weights_bind(m->weights, s, o->dtype, dir, e, o->progress, o->user));
-        STATUS_TRY(weights_prefault(m->weights, s, e, o->progress, o->user));
+    STATUS_TRY(spec_build(&m->spec, &m->vit, &m->text));
+    m->cfg.tied = !path || head_is_tied(m);
+    if (m->cfg.tied) m->spec.n--; /* the head is last in the table */
+    if (path) {
+        STATUS_TRY(weights_bind(m->weights, &m->spec, dtypes, path, e, o->progress, o->user));
+        if (!o->no_prefault) STATUS_TRY(weights_prefault(m->weights, &m->spec, e, o->progress, o->user));
     } else {
-        pali_dtype dtype = o->dtype == PALI_DTYPE_AUTO ? PALI_DTYPE_BF16 : o->dtype;
-        STATUS_TRY(weights_random(&m->weights, s, dtype, seed, e, o->progress, o->user));
+        if (dtypes.all == PALI_DTYPE_AUTO) dtypes.all = PALI_DTYPE_BF16;
+        STATUS_TRY(weights_random(&m->weights, &m->spec, dtypes, seed, e, o->progress, o->user));
     }
-    STATUS_TRY(tensors_list(m, s));
+    STATUS_TRY(tensors_list(m));
     return extras_list(m);
 }
 
-static pali_status model_make(model **out, model *m, const model_options *o, const char *dir, uint64_t seed) {
+static pali_status model_make(model **out, model *m, const model_options *o, const char *path, uint64_t seed) {
     exec e;
-    spec s = {0};
     pali_status status = exec_init(&e, o->n_threads);
     if (status == PALI_OK) {
-        status = model_fill(m, o, &s, &e, dir, seed);
+        status = model_fill(m, o, &e, path, seed);
         exec_free(&e);
     }
-    spec_free(&s);
     if (status != PALI_OK) {
         model_free(m);
         return status;
@@ -146,8 +151,6 @@ static pali_status model_make(model **out, model *m, const model_options *o, con
 static pali_status dir_open(model *m, const char *path) {
     char *config_path = file_join(path, "config.json"), *adapter = file_join(path, "adapter_config.json");
     pali_status s = config_path && adapter ? PALI_OK : status_no_memory(strlen(path));
-    m->dir = file_join(path, "");
-    if (s == PALI_OK && !m->dir) s = status_no_memory(strlen(path));
     if (s == PALI_OK && file_exists(adapter) && !file_exists(config_path))
         s = status_fail(PALI_ERR_UNSUPPORTED, "%s: adapters are not supported yet: expected a whole model with config.json",
                         adapter);
@@ -160,15 +163,30 @@ static pali_status dir_open(model *m, const char *path) {
     return s;
 }
 
+/* One file with everything. What it says of the config must agree with its tensors. */
+static pali_status gguf_file_open(model *m, const char *path) {
+    const gguf *g;
+    STATUS_TRY(weights_open_gguf(&m->weights, path, &g));
+    return config_gguf_read(&m->cfg, g);
+}
+
+static pali_status any_open(model *m, const char *path) {
+    size_t n = strlen(path) + 1;
+    if (!file_exists(path)) return status_fail(PALI_ERR_IO, "%s: no such file or directory", path);
+    m->path = mem_alloc(n, 1);
+    if (!m->path) return status_no_memory(n);
+    memcpy(m->path, path, n);
+    if (file_is_dir(path)) return dir_open(m, path);
+    if (has_ending(path, ".npz"))
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: npz files are not supported yet: expected a .gguf file or a directory with config.json and safetensors", path);
+    return gguf_file_open(m, path);
+}
+
 pali_status model_load(model **out, const char *path, const model_options *options) {
     *out = NULL;
-    if (!file_exists(path)) return status_fail(PALI_ERR_IO, "%s: no such file or directory", path);
-    if (!file_is_dir(path))
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: single files (npz, gguf) are not supported yet: expected a directory with "
-                                                 "config.json and safetensors", path);
     model *m = mem_calloc(1, sizeof *m);
     if (!m) return status_no_memory(sizeof *m);
-    pali_status s = dir_open(m, path);
+    pali_status s = any_open(m, path);
     if (s != PALI_OK) {
         model_free(m);
         return s;
@@ -195,7 +213,8 @@ void model_free(model *m) {
     mem_free(m->extras);
     mem_free(m->vit.layers);
     mem_free(m->text.layers);
-    mem_free(m->dir);
+    mem_free(m->path);
+    spec_free(&m->spec);
     weights_free(m->weights);
     mem_free(m);
 }

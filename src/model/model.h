@@ -5,8 +5,7 @@
 #ifndef PALI_MODEL_MODEL_H
 #define PALI_MODEL_MODEL_H
 
-#include "model/gemma.h"
-#include "model/vit.h"
+#include "model/spec.h"
 
 /* Where a tensor came from, for inspect. */
 typedef struct model_tensor {
@@ -20,7 +19,8 @@ typedef struct model {
     config cfg;
     vit vit;
     gemma text;
-    char *dir;          /* where it came from; NULL: nowhere (random models). The tokenizer lies there. */
+    spec spec;          /* its tensors: those of the table that are there */
+    char *path;         /* where it came from, NULL: nowhere (random models); the tokenizer lies there */
     char name[64];
     uint64_t weight_bytes;
     model_tensor *tensors;
@@ -31,13 +31,15 @@ typedef struct model {
 } model;
 
 typedef struct model_options {
-    pali_dtype dtype; /* AUTO: as stored */
+    pali_dtype dtype, vision_dtype, embed_dtype; /* as in spec_dtypes */
     int n_threads;
     bool no_sliding_window, no_final_softcap;
+    bool no_prefault; /* weights are not brought into memory ahead of their use */
     pali_progress_fn progress;
     void *user;
 } model_options;
 
+/* `path`: a directory in Hugging Face layout or a .gguf file. */
 pali_status model_load(model **out, const char *path, const model_options *options);
 pali_status model_random(model **out, const char *shape, uint64_t seed, const model_options *options);
 void model_free(model *m);

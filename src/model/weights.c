@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/gguf.h"
 #include "io/safetensors.h"
 #include "io/shards.h"
 
@@ -145,6 +146,50 @@ pali_status weights_open(weights **out, const char *dir) {
     return PALI_OK;
 }
 
+/* ---- GGUF as a source ---- */
+
+static void gguf_free(void *handle) {
+    gguf_close(handle);
+    mem_free(handle);
+}
+
+static pali_status gguf_add(weights *w, const char *path, gguf **out) {
+    char *copy = copy_string(path);
+    gguf *g = mem_calloc(1, sizeof *g);
+    pali_status s = copy && g ? gguf_open(g, path) : status_no_memory(strlen(path) + sizeof *g);
+    if (s != PALI_OK) {
+        mem_free(copy);
+        mem_free(g);
+        return s;
+    }
+    STATUS_TRY(weights_add_file(w, copy, g, gguf_free));
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        const gguf_tensor *t = &g->tensors[i];
+        weights_entry entry = {.file = copy, .file_name = t->name, .dtype = gguf_type_dtype(t->type), .dtype_name = gguf_type_name(t->type),
+                               .n_dims = t->n_dims, .data = t->data, .n_bytes = t->n_bytes};
+        memcpy(entry.dims, t->dims, sizeof t->dims);
+        STATUS_TRY(weights_add(w, t->name, &entry));
+    }
+    *out = g;
+    return weights_seal(w);
+}
+
+pali_status weights_open_gguf(weights **out, const char *path, const gguf **out_file) {
+    weights *w = mem_calloc(1, sizeof *w);
+    gguf *g = NULL;
+    *out = NULL;
+    if (!w) return status_no_memory(sizeof *w);
+    w->layout = SPEC_GGUF;
+    pali_status s = gguf_add(w, path, &g);
+    if (s != PALI_OK) {
+        weights_free(w);
+        return s;
+    }
+    *out = w;
+    *out_file = g;
+    return PALI_OK;
+}
+
 void weights_free(weights *w) {
     if (!w) return;
     for (size_t i = 0; i < w->n_entries; i++) mem_free(w->entries[i].name);
@@ -159,13 +204,21 @@ void weights_free(weights *w) {
     mem_free(w);
 }
 
-const weights_entry *weights_find(const weights *w, const char *canonical_name) {
-    weights_entry key = {.name = (char *)(uintptr_t)canonical_name};
+static weights_entry *find(const weights *w, const char *name) {
+    weights_entry key = {.name = (char *)(uintptr_t)name};
     return w->n_entries ? bsearch(&key, w->entries, w->n_entries, sizeof key, by_name) : NULL;
 }
 
-bool weights_same(const weights *w, const char *a, const char *b) {
-    const weights_entry *s = weights_find(w, a), *t = weights_find(w, b);
+const weights_entry *weights_find(const weights *w, const char *name) {
+    return find(w, name);
+}
+
+const weights_entry *weights_of(const weights *w, const spec_tensor *t) {
+    return find(w, spec_name(t, w->layout));
+}
+
+bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b) {
+    const weights_entry *s = weights_of(w, a), *t = weights_of(w, b);
     return s && t && s->dtype == t->dtype && s->n_dims == t->n_dims && memcmp(s->dims, t->dims, s->n_dims * sizeof *s->dims) == 0 &&
            s->n_bytes == t->n_bytes && memcmp(s->data, t->data, s->n_bytes) == 0;
 }
@@ -229,12 +282,12 @@ static pali_status pieces_add(piece_list *list, const piece *whole) {
     return PALI_OK;
 }
 
-/* Lets go of the mapped pages that lie wholly in the range: while converting, source and copy must not both stay resident.
- * They are the file's, so nothing is lost. */
-static void pages_drop(const void *begin, size_t n) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)begin + page - 1) & ~(page - 1),
-              to = ((uintptr_t)begin + n) & ~(page - 1);
-    if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
+void weights_rows_convert(const kernels *k, void *to, pali_dtype to_dtype, const void *from, pali_dtype from_dtype, size_t rows, size_t cols, float *row) {
+    size_t from_bytes = dtype_bytes(from_dtype, cols), to_bytes = dtype_bytes(to_dtype, cols);
+    for (size_t r = 0; r < rows; r++) {
+        k->to_f32[from_dtype](row, (const char *)from + r * from_bytes, cols);
+        k->from_f32[to_dtype]((char *)to + r * to_bytes, row, cols);
+    }
 }
 
 static void piece_task(void *context, size_t task, size_t worker) {
@@ -243,20 +296,20 @@ static void piece_task(void *context, size_t task, size_t worker) {
     const piece *p = &list->pieces[job->first + task];
     const kernels *k = list->e->k;
     float *row = list->e->worker[worker].data;
+    if (p->from) {
+        weights_rows_convert(k, p->to, p->to_dtype, p->from, p->from_dtype, p->rows, p->cols, row);
+        file_map_drop(p->from, p->rows * dtype_bytes(p->from_dtype, p->cols)); /* source and copy must not both stay resident */
+        return;
+    }
     uint64_t state = p->seed * 0x9e3779b97f4a7c15u + 1;
-    size_t from_bytes = dtype_bytes(p->from_dtype, p->cols), to_bytes = dtype_bytes(p->to_dtype, p->cols);
+    size_t to_bytes = dtype_bytes(p->to_dtype, p->cols);
     for (size_t r = 0; r < p->rows; r++) {
-        if (p->from) {
-            k->to_f32[p->from_dtype](row, (const char *)p->from + r * from_bytes, p->cols);
-        } else {
-            for (size_t i = 0; i < p->cols; i++) { /* uniform with the standard deviation 0.02 of an initialised model */
-                state = state * 6364136223846793005u + 1442695040888963407u;
-                row[i] = (float)(int32_t)(state >> 32) * (0.02f * 1.7320508f / 2147483648.0f);
-            }
+        for (size_t i = 0; i < p->cols; i++) { /* uniform with the standard deviation 0.02 of an initialised model */
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            row[i] = (float)(int32_t)(state >> 32) * (0.02f * 1.7320508f / 2147483648.0f);
         }
         k->from_f32[p->to_dtype]((char *)p->to + r * to_bytes, row, p->cols);
     }
-    if (p->from) pages_drop(p->from, p->rows * from_bytes);
 }
 
 static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_progress_fn progress, void *user) {
@@ -289,8 +342,11 @@ static pali_status entry_check(const weights_entry *entry, const spec_tensor *t)
     if (entry->dtype == PALI_DTYPE_AUTO) /* before the shape: packed weights of quantized checkpoints have another one too */
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported yet: expected F32, BF16 or F16",
                            entry->file, entry->file_name, entry->dtype_name);
+    if (dtype_is_blocks(entry->dtype) && !(t->matrix && t->n_dims == 2))
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s: expected F32, BF16 or F16", entry->file, entry->file_name, entry->dtype_name);
     bool same = entry->n_dims == t->n_dims;
-    for (size_t i = 0; same && i < t->n_dims; i++) same = entry->dims[i] == t->dims[i];
+    for (size_t i = 0; same && i < t->n_dims; i++)
+        same = entry->dims[i] == (i + 1 < t->n_dims ? t->dims[i] : gguf_row_width(entry->dtype, t->dims[i]));
     if (!same) {
         char has[128], wants[128];
         shape_print(has, sizeof has, entry->dims, entry->n_dims);
@@ -301,7 +357,7 @@ static pali_status entry_check(const weights_entry *entry, const spec_tensor *t)
 }
 
 /* The dtype a tensor will be held in. */
-static pali_dtype dtype_held(const weights_entry *entry, const spec_tensor *t, pali_dtype asked) {
+static pali_dtype dtype_held(const weights_entry *entry, const spec_tensor *t, spec_dtypes asked) {
     pali_dtype dtype = spec_dtype(t, asked);
     return dtype != PALI_DTYPE_AUTO ? dtype : entry ? entry->dtype : PALI_DTYPE_BF16;
 }
@@ -311,12 +367,12 @@ static size_t matrix_bytes(const spec_tensor *t, pali_dtype dtype) { /* to the n
 }
 
 /* Memory for all vectors, and for the matrices that have to be made: those of another dtype than their entry, or all. */
-static pali_status memory_get(weights *w, const spec *s, pali_dtype dtype, bool all) {
+static pali_status memory_get(weights *w, const spec *s, spec_dtypes dtypes, bool all) {
     size_t floats = 0, bytes = 0;
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
-        const weights_entry *entry = weights_find(w, t->name);
-        pali_dtype held = dtype_held(entry, t, dtype);
+        const weights_entry *entry = weights_of(w, t);
+        pali_dtype held = dtype_held(entry, t, dtypes);
         if (t->vector)
             floats += (n_elements(t) + 15) & ~(size_t)15;
         else if (all ? !t->optional : entry && entry->dtype != held)
@@ -332,38 +388,64 @@ static pali_status memory_get(weights *w, const spec *s, pali_dtype dtype, bool 
     return PALI_OK;
 }
 
-pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char *dir, exec *e, pali_progress_fn progress,
+/* GGUF's Gemma norms have the 1 of (1 + w) added, in f32, where rounding may lose bits of w; those tensors have a copy before
+ * that in our own files. What the model computes is the same to the bit: 1 + (fl(1 + w) - 1) = fl(1 + w) for any w in f32. */
+static pali_status norm_read(weights *w, const spec_tensor *t, const weights_entry *entry, float *norm) {
+    char name[SPEC_GGUF_NAME_MAX];
+    size_t n = t->dims[0];
+    spec_exact_name(name, t);
+    weights_entry *exact = find(w, name);
+    if (!exact) {
+        for (size_t i = 0; i < n; i++) norm[i] -= 1;
+        return PALI_OK;
+    }
+    exact->used = true;
+    if (exact->dtype != PALI_DTYPE_F32 || exact->n_dims != 1 || exact->dims[0] != n)
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: expected %zu of F32", exact->file, name, n);
+    for (size_t i = 0; i < n; i++) {
+        float x, sum;
+        memcpy(&x, exact->data + i * sizeof x, sizeof x);
+        sum = 1 + x;
+        if (memcmp(&sum, &norm[i], sizeof sum) != 0)
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: element %zu is not that of %s less 1", entry->file, name, i, t->gguf_name);
+        norm[i] = x;
+    }
+    return PALI_OK;
+}
+
+pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const char *path, exec *e, pali_progress_fn progress,
                          void *user) {
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
-        const weights_entry *entry = weights_find(w, t->name);
+        const weights_entry *entry = weights_of(w, t);
         if (entry) {
             STATUS_TRY(entry_check(entry, t));
         } else if (!t->optional) {
             char wants[128];
             shape_print(wants, sizeof wants, t->dims, t->n_dims);
-            return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", dir, t->name, wants);
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", path, spec_name(t, w->layout), wants);
         }
     }
-    STATUS_TRY(memory_get(w, s, dtype, false));
+    STATUS_TRY(memory_get(w, s, dtypes, false));
     float *vector = w->vectors;
     char *at = w->block;
     piece_list list = {0};
     pali_status status = PALI_OK;
     for (size_t i = 0; i < s->n && status == PALI_OK; i++) {
         const spec_tensor *t = &s->tensors[i];
-        weights_entry *entry = (weights_entry *)(uintptr_t)weights_find(w, t->name);
+        weights_entry *entry = find(w, spec_name(t, w->layout));
         if (!entry) continue;
         entry->used = true;
         if (t->vector) {
             size_t n = n_elements(t);
             e->k->to_f32[entry->dtype](vector, entry->data, n);
+            if (t->group == SPEC_LLM_NORM && w->layout == SPEC_GGUF) status = norm_read(w, t, entry, vector);
             *t->vector = vector;
             vector += (n + 15) & ~(size_t)15;
             continue;
         }
         mat *m = t->matrix;
-        m->dtype = dtype_held(entry, t, dtype);
+        m->dtype = dtype_held(entry, t, dtypes);
         if (m->dtype == entry->dtype) {
             m->data = entry->data;
         } else {
@@ -380,12 +462,12 @@ pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char
     return list.n ? pieces_run(&list, "converting weights", e, progress, user) : PALI_OK;
 }
 
-pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint64_t seed, exec *e,
+pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uint64_t seed, exec *e,
                            pali_progress_fn progress, void *user) {
     weights *w = mem_calloc(1, sizeof *w);
     *out = NULL;
     if (!w) return status_no_memory(sizeof *w);
-    pali_status status = memory_get(w, s, dtype, true);
+    pali_status status = memory_get(w, s, dtypes, true);
     float *vector = w->vectors;
     char *at = w->block;
     piece_list list = {0};
@@ -400,7 +482,7 @@ pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint6
             vector += (n + 15) & ~(size_t)15;
         } else {
             mat *m = t->matrix;
-            m->dtype = dtype_held(NULL, t, dtype);
+            m->dtype = dtype_held(NULL, t, dtypes);
             m->data = at;
             status = pieces_add(&list, &(piece){.to_dtype = m->dtype, .to = at, .rows = m->rows, .cols = m->cols, .seed = seed});
             at += matrix_bytes(t, m->dtype);
@@ -416,6 +498,11 @@ pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint6
     }
     *out = w;
     return PALI_OK;
+}
+
+bool weights_is_mapped(const weights *w, const void *data) {
+    uintptr_t at = (uintptr_t)data, block = (uintptr_t)w->block;
+    return !(w->block && at >= block && at - block < w->block_bytes);
 }
 
 /* ---- Prefault ---- */
@@ -447,8 +534,8 @@ pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_f
         if (pass == 1 && !(ranges = mem_alloc(n, sizeof *ranges))) return status_no_memory(n * sizeof *ranges);
         for (size_t i = 0; i < s->n; i++) {
             const spec_tensor *t = &s->tensors[i];
-            const char *data = t->matrix ? t->matrix->data : NULL, *block = w->block;
-            if (!data || (block && data >= block && data < block + w->block_bytes)) continue;
+            const char *data = t->matrix ? t->matrix->data : NULL;
+            if (!data || !weights_is_mapped(w, data)) continue;
             size_t bytes = t->matrix->rows * mat_row_bytes(t->matrix);
             if (pass == 0) n_bytes += bytes;
             for (size_t from = 0; from < bytes; from += CHUNK_BYTES) {

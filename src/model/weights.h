@@ -1,16 +1,17 @@
-/* weights.h: the tensors of a checkpoint's files as one set under canonical names, and the memory of whatever had to be
- * converted. A file format is a source of entries: it fills the list with weights_add (weights_open does for safetensors),
- * and everything below works on entries alone. */
+/* weights.h: the tensors of a checkpoint's files as one set under the names of one layout, and the memory of whatever had to
+ * be converted. A file format is a source of entries: it fills the list with weights_add (weights_open for safetensors,
+ * weights_open_gguf for GGUF), and everything below works on entries alone. */
 #ifndef PALI_MODEL_WEIGHTS_H
 #define PALI_MODEL_WEIGHTS_H
 
+#include "io/gguf.h"
 #include "model/spec.h"
 #include "tensor/exec.h"
 
 #define WEIGHTS_MAX_DIMS 8u
 
 typedef struct weights_entry {
-    char *name;             /* canonical, owned */
+    char *name;             /* as in the spec, owned */
     const char *file;       /* path, owned by weights */
     const char *file_name;  /* the tensor's name in the file, owned by the file's handle */
     pali_dtype dtype;       /* AUTO: none that weights can have */
@@ -29,6 +30,7 @@ typedef struct weights_file {
 } weights_file;
 
 typedef struct weights {
+    spec_layout layout;     /* which of the spec's names the entries have */
     weights_file *files;    /* [n_files] */
     size_t n_files, files_cap;
     weights_entry *entries; /* [n_entries] sorted by name once opened */
@@ -40,24 +42,32 @@ typedef struct weights {
 
 /* Opens model.safetensors, or the shards that model.safetensors.index.json names, inside `dir`. */
 pali_status weights_open(weights **out, const char *dir);
+/* Opens a .gguf file. *file is its handle, owned by *out. */
+pali_status weights_open_gguf(weights **out, const char *path, const gguf **file);
 void weights_free(weights *w);
 
 /* For sources. Takes over path and handle, also when it fails. */
 pali_status weights_add_file(weights *w, char *path, void *handle, void (*close)(void *handle));
-/* Appends a copy of *entry under canonical `name` (copied). */
+/* Appends a copy of *entry under `name` (copied). */
 pali_status weights_add(weights *w, const char *name, const weights_entry *entry);
 /* Sorts the entries; the same name twice is an error. */
 pali_status weights_seal(weights *w);
 
-const weights_entry *weights_find(const weights *w, const char *canonical_name);
+/* NULL: there is none. */
+const weights_entry *weights_find(const weights *w, const char *name);
+const weights_entry *weights_of(const weights *w, const spec_tensor *t);
 /* Both are there with the same dtype, shape and bytes. */
-bool weights_same(const weights *w, const char *a, const char *b);
+bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b);
+/* The data of a bound matrix lies in a file's map, not in memory of our own. */
+bool weights_is_mapped(const weights *w, const void *data);
+/* Rows into another dtype by way of f32; `row` has room for one. */
+void weights_rows_convert(const kernels *k, void *to, pali_dtype to_dtype, const void *from, pali_dtype from_dtype, size_t rows, size_t cols, float *row);
 
 /* Points every matrix of the spec at its data and copies every vector; checks presence, dtype and shape. Matrices of
- * another dtype than spec_dtype() says are converted into w->block (AUTO: none are). */
-pali_status weights_bind(weights *w, const spec *s, pali_dtype dtype, const char *dir, exec *e, pali_progress_fn progress, void *user);
+ * another dtype than spec_dtype() says are converted into w->block. `path` is for messages. */
+pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const char *path, exec *e, pali_progress_fn progress, void *user);
 /* Allocates and fills everything with random values of a plausible size. */
-pali_status weights_random(weights **out, const spec *s, pali_dtype dtype, uint64_t seed, exec *e, pali_progress_fn progress, void *user);
+pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uint64_t seed, exec *e, pali_progress_fn progress, void *user);
 /* Brings the mapped pages of every bound matrix into memory, in parallel, so that the first token does not wait for them. */
 pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_fn progress, void *user);
 

@@ -5,7 +5,7 @@ expect_error 2
 expect_error 2 rnu
 stderr_says "did you mean run?"
 expect_error 2 zzzzzzzz
-expect_error 2 quantize
+expect_error 2 convert
 stderr_says "not available in this version"
 expect_error 2 run --modle=x
 stderr_says "did you mean --model?"
@@ -23,7 +23,7 @@ for bad in "-n 0" "-n x" "-n -1" "-n 1.5" "-n 99999999999999999999999" "--temp -
     expect_error 2 run -m m -i i -p p $bad
 done
 expect_error 2 run -i "$PICTURE" -p "caption en"
-stderr_says "-m DIR expected"
+stderr_says "-m PATH expected"
 expect_error 2 run -m "$MODEL" -p x
 expect_error 2 run -m "$MODEL" -i "$PICTURE"
 expect_error 2 run -m "$MODEL" -i - -p -
@@ -36,6 +36,12 @@ expect_error 2 embed -m "$MODEL" -i "$PICTURE" -o x.npy --what everything
 expect_error 2 tokenize -p x
 expect_error 2 bench
 expect_error 2 inspect
+expect_error 2 quantize -m "$MODEL"
+stderr_says "-o FILE.gguf expected"
+expect_error 2 quantize -o x.gguf
+expect_error 2 quantize -m "$MODEL" -o x.gguf --dtype int8
+stderr_says "not available in this version"
+expect_error 2 quantize -m "$MODEL" -o x.gguf --vision-dtype q3
 
 expect 0 --help
 stdout_says "usage: paligemma COMMAND"
@@ -43,7 +49,7 @@ for planned in finetune serve --lora --draw; do
     ! grep -q -- "$planned" out || say_failure "help lists $planned, which this version does not have"
 done
 expect 0 --version
-for command in run score embed tokenize inspect bench; do
+for command in run score embed tokenize inspect bench quantize; do
     expect 0 "$command" --help
     stdout_says "usage: paligemma $command"
     mv out help
