@@ -20,7 +20,7 @@ module:libwebp                                    libwebp-dev
 header:gif_lib.h                                  libgif-dev
 module:cmocka                                     libcmocka-dev
 '
-# Tests use these where they are there: the NEON kernels run under qemu, JSON output is read back with jq, the header and
+# Tests use these where they are there: NEON kernels and an x86-64 without AVX run under qemu, JSON output is read back with jq, the header and
 # the examples compile as C++ too.
 wanted='
 command:jq                                        jq
