@@ -10,7 +10,8 @@
  *    only ever appended, so a program compiled against an older header keeps working.
  *  - A model is immutable and may be shared by any number of threads; a session is used by one thread at a time.
  *    pali_session_cancel() is the one call that may come from another thread. A session keeps its model alive.
- *  - The caller frees what a _new, _load, _find, _from_* function, pali_generate or pali_score gave it. _free(NULL) is fine.
+ *  - The caller frees what a _new, _load, _find, _from_* function, pali_generate, pali_score or a batch gave it. _free(NULL) is
+ *    fine.
  *  - Callbacks get the `user` pointer of their option struct; a non-zero return stops the work (PALI_ERR_CANCELLED).
  *  - The library never prints, exits, installs signal handlers, touches the network or keeps mutable globals.
  *  - Strings are UTF-8. Row-major arrays; shapes are written [rows, columns].
@@ -65,6 +66,7 @@ typedef struct pali_model pali_model;
 typedef struct pali_session pali_session;
 typedef struct pali_image pali_image;
 typedef struct pali_result pali_result;
+typedef struct pali_batch pali_batch;
 typedef struct pali_tokenizer pali_tokenizer;
 typedef struct pali_objects pali_objects;
 
@@ -284,11 +286,68 @@ PALI_API pali_status pali_result_get(const pali_result *result, size_t index, pa
 typedef struct pali_stats {
     size_t struct_size;
     size_t image_tokens, prompt_tokens, generated_tokens; /* prompt: bos and newline included, images not */
-    double preprocess_ms, vision_ms, prefill_ms, decode_ms;
+    double preprocess_ms, vision_ms, prefill_ms, decode_ms; /* in a batch: vision is 0 for a picture seen before; decode is
+                                                             * the steps it took part in, which it shared with others */
 } pali_stats;
 
 PALI_API pali_status pali_result_get_stats(const pali_result *result, pali_stats *stats);
 PALI_API void pali_result_free(pali_result *result);
+
+/* ---- Batches ------------------------------------------------------------------------------------------------ */
+
+/* Requests answered together. Decoding reads every weight once for all of them, which is most of its time; each answer has
+ * the bits (tokens, text, log-probabilities) that pali_generate would give it. A picture that several requests wait with is
+ * seen once. A request fails by itself, the others go on.
+ *
+ * At most `max_sequences` are decoded at once; when one ends, the next that waits takes its place, its pictures and prompt
+ * in between the others' tokens. Memory on top of a single call: for each of them the keys and values of its tokens
+ * (pali_model_info.kv_bytes_per_token) and a row of logits. Requests with num_beams above 1 are answered one after the
+ * other, each by itself, while the rest stand still. */
+typedef struct pali_batch_options {
+    size_t struct_size;
+    int32_t max_sequences; /* decoded at once, 1 to 64; default 8 */
+} pali_batch_options;
+
+PALI_API void pali_batch_options_init(pali_batch_options *options);
+
+typedef struct pali_request {
+    size_t struct_size;               /* of an array of requests: the same in all */
+    const pali_image *const *images;  /* [n_images] */
+    size_t n_images;
+    const char *prompt;               /* NULL: ids are given */
+    const int32_t *ids;               /* [n_ids] as for pali_generate_tokens, if prompt is NULL */
+    size_t n_ids;
+    const pali_generate_options *options; /* NULL: defaults. A callback that stops ends this request only */
+    void *user;                       /* passed to the callbacks instead of the options' own, unless NULL: tells requests apart */
+} pali_request;
+
+PALI_API void pali_request_init(pali_request *request);
+
+/* Answers all; results[i] is that of requests[i], to be freed also where pali_result_status() says that it failed. If the
+ * session was cancelled, returns PALI_ERR_CANCELLED with what was done until then. Any other error leaves all results NULL. */
+PALI_API pali_status pali_generate_batch(pali_session *session, const pali_request *requests, size_t n, const pali_batch_options *options,
+                                         pali_result **results);
+
+/* The same for requests that come and go, such as a server's: add some, step while any are pending, take what is done. The
+ * session must outlive the batch; between steps it may be used for other calls. */
+PALI_API pali_status pali_batch_new(pali_batch **out, pali_session *session, const pali_batch_options *options);
+/* Drops what is pending. */
+PALI_API void pali_batch_free(pali_batch *batch);
+/* Checks and queues a request; *index counts them from 0. Everything is copied but the pictures, which must stay until
+ * the request's first token or its end. */
+PALI_API pali_status pali_batch_add(pali_batch *batch, const pali_request *request, size_t *index);
+/* Requests that are not done. */
+PALI_API size_t pali_batch_pending(const pali_batch *batch);
+/* Works for a while: one request's pictures and prompt, or one token for each that is being decoded. Fails only if the session
+ * was cancelled: then every pending request is done, with that status. */
+PALI_API pali_status pali_batch_step(pali_batch *batch);
+/* A request that is done, in the order in which they end; *result is NULL if there is none. */
+PALI_API pali_status pali_batch_take(pali_batch *batch, size_t *index, pali_result **result);
+
+/* How a request of a batch ended; a result of any other call is PALI_OK. One that failed has no sequences. */
+PALI_API pali_status pali_result_status(const pali_result *result);
+/* One line about its failure, "" without one. Owned by the result. */
+PALI_API const char *pali_result_error(const pali_result *result);
 
 /* ---- Objects ------------------------------------------------------------------------------------------------ */
 

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "infer/session.h"
+#include "infer/batch.h"
 #include "input/tokenizer.h"
 
 struct pali_model {
@@ -20,7 +20,20 @@ struct pali_session {
     session s;
 };
 
+struct pali_batch {
+    pali_session *session;
+    batch b;
+};
+
 void model_release(pali_model *model);
+/* Options of any age, completed and checked. */
+pali_status generate_options_read(pali_generate_options *o, const pali_generate_options *given);
+/* Checks the pictures and fills the request but for its ids. */
+pali_status request_read(request *q, const pali_image *const *images, size_t n_images);
+/* Composes the ids of a prompt into the request; *ids is freed with mem_free. */
+pali_status prompt_read(request *q, int32_t **ids, const pali_session *s, const char *prompt);
+
+#define OPTIONS_MAX_SIZE 4096u
 
 /* Reads an option struct of any age: `full` starts as the defaults, and as many bytes as the caller's struct has are taken
  * from it. A struct_size that is no size of such a struct is an error. */
@@ -28,7 +41,7 @@ static inline pali_status options_read(void *full, size_t full_size, const void 
     size_t size;
     if (!given) return PALI_OK;
     memcpy(&size, given, sizeof size);
-    if (size < sizeof size || size > 4096) return status_fail(PALI_ERR_ARGUMENT, "%s: struct_size: %zu (was the init function called?)", name, size);
+    if (size < sizeof size || size > OPTIONS_MAX_SIZE) return status_fail(PALI_ERR_ARGUMENT, "%s: struct_size: %zu (was the init function called?)", name, size);
     memcpy(full, given, size < full_size ? size : full_size);
     return PALI_OK;
 }
@@ -38,7 +51,7 @@ static inline pali_status info_write(void *given, const void *full, size_t full_
     size_t size;
     if (!given) return status_fail(PALI_ERR_ARGUMENT, "%s: NULL", name);
     memcpy(&size, given, sizeof size);
-    if (size < sizeof size || size > 4096) return status_fail(PALI_ERR_ARGUMENT, "%s: struct_size: %zu", name, size);
+    if (size < sizeof size || size > OPTIONS_MAX_SIZE) return status_fail(PALI_ERR_ARGUMENT, "%s: struct_size: %zu", name, size);
     memcpy((char *)given + sizeof size, (const char *)full + sizeof size, (size < full_size ? size : full_size) - sizeof size);
     return PALI_OK;
 }

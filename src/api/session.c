@@ -59,7 +59,7 @@ static pali_status wrong(const char *field, double value, const char *expected) 
     return status_fail(PALI_ERR_ARGUMENT, "%s: %g: expected %s", field, value, expected);
 }
 
-static pali_status generate_options_read(pali_generate_options *o, const pali_generate_options *given) {
+pali_status generate_options_read(pali_generate_options *o, const pali_generate_options *given) {
     pali_generate_options_init(o);
     STATUS_TRY(options_read(o, sizeof *o, given, "pali_generate_options"));
     /* Zero means the default; only a length penalty of zero is a value. */
@@ -82,8 +82,7 @@ static pali_status generate_options_read(pali_generate_options *o, const pali_ge
     return PALI_OK;
 }
 
-/* Checks the pictures and fills the request but for its ids. */
-static pali_status request_read(request *q, const pali_image *const *images, size_t n_images) {
+pali_status request_read(request *q, const pali_image *const *images, size_t n_images) {
     for (size_t i = 0; i < n_images; i++)
         if (!images || !images[i]) return status_fail(PALI_ERR_ARGUMENT, "images: picture %zu of %zu is NULL", i, n_images);
     *q = (request){.images = images, .n_images = n_images};
@@ -104,8 +103,7 @@ pali_status pali_prompt_tokens(const pali_model *parent, size_t n_images, const 
     return prompt_compose(out_ids, out_n, parent->t, c->image_token, c->bos_token, n_image_ids, prompt, strlen(prompt));
 }
 
-/* Composes the ids of a prompt into the request; *ids is freed with mem_free. */
-static pali_status prompt_read(request *q, int32_t **ids, const pali_session *s, const char *prompt) {
+pali_status prompt_read(request *q, int32_t **ids, const pali_session *s, const char *prompt) {
     STATUS_TRY(pali_prompt_tokens(s->model, q->n_images, prompt, ids, &q->n_ids));
     q->ids = *ids;
     return PALI_OK;
@@ -208,6 +206,15 @@ pali_status pali_result_get_stats(const pali_result *handle, pali_stats *to) {
 
 void pali_result_free(pali_result *handle) {
     result_free(handle);
+}
+
+pali_status pali_result_status(const pali_result *handle) {
+    return handle ? handle->status : PALI_OK;
+}
+
+const char *pali_result_error(const pali_result *handle) {
+    if (!handle || handle->status == PALI_OK) return "";
+    return handle->error ? handle->error : pali_status_name(handle->status);
 }
 
 /* ---- Embeddings ---- */

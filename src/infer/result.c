@@ -1,5 +1,7 @@
 #include "infer/result.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 
 pali_status result_new(result **out, size_t n) {
@@ -16,15 +18,30 @@ pali_status result_new(result **out, size_t n) {
     return PALI_OK;
 }
 
-void result_free(result *r) {
-    if (!r) return;
+static void sequences_free(result *r) {
     for (size_t i = 0; i < r->n_sequences; i++) {
         mem_free(r->sequences[i].text);
         mem_free(r->sequences[i].tokens);
         mem_free(r->sequences[i].logprobs);
     }
     mem_free(r->sequences);
+    r->sequences = NULL;
+    r->n_sequences = 0;
+}
+
+void result_free(result *r) {
+    if (!r) return;
+    sequences_free(r);
+    mem_free(r->error);
     mem_free(r);
+}
+
+void result_fail(result *r, pali_status status) {
+    size_t n = strlen(status_message()) + 1;
+    sequences_free(r);
+    r->status = status;
+    r->error = mem_alloc(n, 1);
+    if (r->error) memcpy(r->error, status_message(), n);
 }
 
 pali_status sequence_reserve(sequence *s, size_t n) {
