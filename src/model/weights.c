@@ -338,19 +338,19 @@ static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) 
         at += (size_t)snprintf(out + at, n - at, i ? ", %zu" : "%zu", dims[i]);
 }
 
-static pali_status entry_check(const weights_entry *entry, const spec_tensor *t) {
-    if (entry->dtype == PALI_DTYPE_AUTO) /* before the shape: packed weights of quantized checkpoints have another one too */
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported yet: expected F32, BF16 or F16",
-                           entry->file, entry->file_name, entry->dtype_name);
-    if (dtype_is_blocks(entry->dtype) && !(t->matrix && t->n_dims == 2))
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s: expected F32, BF16 or F16", entry->file, entry->file_name, entry->dtype_name);
-    bool same = entry->n_dims == t->n_dims;
-    for (size_t i = 0; same && i < t->n_dims; i++)
-        same = entry->dims[i] == (i + 1 < t->n_dims ? t->dims[i] : gguf_row_width(entry->dtype, t->dims[i]));
-    if (!same) {
+/* Rows of quantized matrices are whole blocks, so the entry's may be longer than the matrix's. */
+static pali_status entry_check(const weights_entry *entry, const spec_tensor *t, spec_layout layout) {
+    size_t wanted[4], last = t->n_dims - 1;
+    bool blocks = layout == SPEC_GGUF && t->matrix && t->n_dims == 2;
+    if (entry->dtype == PALI_DTYPE_AUTO || (dtype_is_blocks(entry->dtype) && !blocks)) /* before the shape: packed weights have another one too */
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported%s: expected %s", entry->file, entry->file_name, entry->dtype_name,
+                           entry->dtype == PALI_DTYPE_AUTO ? " yet" : " here", blocks ? "F32, BF16, F16, Q8_0, Q4_0, Q4_1 or Q4_K" : "F32, BF16 or F16");
+    memcpy(wanted, t->dims, sizeof wanted);
+    wanted[last] = gguf_row_width(entry->dtype, wanted[last]);
+    if (entry->n_dims != t->n_dims || memcmp(entry->dims, wanted, t->n_dims * sizeof *wanted) != 0) {
         char has[128], wants[128];
         shape_print(has, sizeof has, entry->dims, entry->n_dims);
-        shape_print(wants, sizeof wants, t->dims, t->n_dims);
+        shape_print(wants, sizeof wants, wanted, t->n_dims);
         return status_fail(PALI_ERR_FORMAT, "%s: %s: shape [%s], expected [%s]", entry->file, entry->file_name, has, wants);
     }
     return PALI_OK;
@@ -419,7 +419,7 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
         const spec_tensor *t = &s->tensors[i];
         const weights_entry *entry = weights_of(w, t);
         if (entry) {
-            STATUS_TRY(entry_check(entry, t));
+            STATUS_TRY(entry_check(entry, t, w->layout));
         } else if (!t->optional) {
             char wants[128];
             shape_print(wants, sizeof wants, t->dims, t->n_dims);
