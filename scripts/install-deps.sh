@@ -18,13 +18,16 @@ module:libpng                                     libpng-dev
 module:libjpeg                                    libjpeg-dev
 module:libwebp                                    libwebp-dev
 header:gif_lib.h                                  libgif-dev
+module:cairo                                      libcairo2-dev
+module:pangocairo                                 libpango1.0-dev
 module:cmocka                                     libcmocka-dev
 '
-# Tests use these where they are there: NEON kernels and an x86-64 without AVX run under qemu, JSON output is read back with jq, the header and
-# the examples compile as C++ too.
+# Tests use these where they are there: NEON kernels and an x86-64 without AVX run under qemu, JSON output is read back with
+# jq, the header and the examples compile as C++ too. Drawings need some font for their labels; any will do.
 wanted='
 command:jq                                        jq
 command:g++                                       g++
+path:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core
 '
 if [ "$(uname -m)" = x86_64 ]; then
     wanted="$wanted

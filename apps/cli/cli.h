@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "common/fault.h"
 #include "options.h"
 #include "paligemma.h"
 
@@ -36,6 +37,8 @@ int cli_fail(cli *c, const char *format, ...) CLI_PRINTF(2, 3);
 int cli_usage(cli *c, const char *format, ...) CLI_PRINTF(2, 3);
 /* "paligemma: what: <the library's last error>"; an interrupted call prints nothing and returns 130. */
 int cli_fail_library(cli *c, pali_status status, const char *what);
+/* The line of what the programs share; after Ctrl-C none, and 130. */
+int cli_fail_fault(cli *c, const fault *f);
 /* A line on stderr unless -q. */
 void cli_note(cli *c, const char *format, ...) CLI_PRINTF(2, 3);
 

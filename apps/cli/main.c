@@ -77,6 +77,12 @@ int cli_fail_library(cli *c, pali_status status, const char *what) {
     return cli_fail(c, "%s: %s", what, *message ? message : pali_status_name(status));
 }
 
+int cli_fail_fault(cli *c, const fault *f) {
+    if (!g_interrupted) return cli_fail(c, "%s", f->text);
+    cli_progress_clear(c);
+    return CLI_INTERRUPTED;
+}
+
 void cli_note(cli *c, const char *format, ...) {
     if (c->args.quiet) return;
     va_list list;
