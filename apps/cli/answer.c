@@ -52,7 +52,7 @@ pali_status answer_generate(answering *a, const pictures *images, const char *pr
     streaming state = {a->c, CLI_OK};
     pali_generate_options options = a->options;
     options.on_token = stream ? on_token : NULL;
-    options.progress = a->c->args.batch ? NULL : on_progress;
+    options.progress = on_progress;
     options.user = &state;
     pali_status status = pali_generate(a->session, (const pali_image *const *)images->items, images->n, prompt, &options, result);
     cli_progress_clear(a->c);

@@ -1,5 +1,10 @@
-/* batch.c: run --batch: a stream of JSON requests, one a line, answered in order, one JSON object a line. Memory stays
- * bounded: one line, its pictures and its answer at a time. A line that fails is answered by {"schema", "error"}. */
+/* batch.c: run --batch: a stream of JSON requests, one a line, one JSON object a line out in the same order. A line that
+ * fails is answered by {"schema", "error"}.
+ *
+ *   line -> entry -> the library's batch -> answer -> printed when all lines before it are
+ *
+ * Lines are read ahead so that the batch never lacks requests, but never waited for while there is work: whoever writes one
+ * line and waits for its answer gets it. Memory is bounded by the lines ahead and by the bytes of their pictures. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +12,8 @@
 #include "answer.h"
 
 #define BATCH_MAX_IMAGES 64
+#define AHEAD 4u                                  /* lines for each request that is answered at once */
+#define PICTURE_BYTES_MAX ((size_t)512 << 20)     /* decoded pictures of lines ahead; one line may have more */
 
 typedef struct request {
     json_t *object; /* owns what the others point to */
@@ -35,77 +42,176 @@ static bool request_parse(request *r, const input_text *line, char *error, size_
     return true;
 }
 
-/* The answer to a request, or NULL after writing to error. */
-static json_t *request_answer(answering *a, const request *r, char *error, size_t n_error) {
-    pali_image *items[BATCH_MAX_IMAGES] = {NULL};
-    pictures images = {items, 0};
-    pali_result *result = NULL;
-    pali_objects *objects = NULL;
-    json_t *answer = NULL;
-    int code;
-    double start_ms = cli_clock_ms();
+/* A line on its way. */
+typedef struct entry {
+    size_t index;      /* in the library's batch */
+    bool pending;
+    pictures images;
+    json_t *answer;    /* NULL when done: error says why */
+    char error[1024];
+    double start_ms, images_ms;
+} entry;
+
+typedef struct stream {
+    answering *a;
+    const char *shown; /* where the lines come from */
+    line_source lines;
+    bool ended;
+    pali_batch *batch;
+    entry *ring;       /* [n_ring]; the n from `first` on are in use */
+    size_t n_ring, first, n, picture_bytes;
+    size_t n_lines, n_failed, first_failed;
+} stream;
+
+static entry *entry_at(const stream *s, size_t i) {
+    return &s->ring[(s->first + i) % s->n_ring];
+}
+
+static size_t pictures_bytes(const pictures *p) {
+    size_t n = 0;
+    for (size_t i = 0; i < p->n; i++) n += (size_t)pali_image_width(p->items[i]) * (size_t)pali_image_height(p->items[i]) * 3;
+    return n;
+}
+
+static void entry_free_pictures(stream *s, entry *e) {
+    s->picture_bytes -= pictures_bytes(&e->images);
+    pictures_free(&e->images);
+}
+
+/* Decodes the pictures of a request and hands it to the batch. */
+static pali_status entry_add(stream *s, entry *e, const request *r) {
+    pali_request q;
     pali_status status = PALI_OK;
-    while (status == PALI_OK && images.n < r->n_paths) {
-        status = pali_image_load(&items[images.n], r->paths[images.n]);
-        if (status == PALI_OK) images.n++;
+    e->images.items = calloc(r->n_paths, sizeof *e->images.items);
+    if (!e->images.items) return PALI_ERR_MEMORY;
+    for (; e->images.n < r->n_paths && status == PALI_OK; e->images.n += status == PALI_OK)
+        status = pali_image_load(&e->images.items[e->images.n], r->paths[e->images.n]);
+    s->picture_bytes += pictures_bytes(&e->images);
+    e->images_ms = cli_clock_ms() - e->start_ms;
+    if (status != PALI_OK) return status;
+    pali_request_init(&q);
+    q.images = (const pali_image *const *)e->images.items;
+    q.n_images = e->images.n;
+    q.prompt = r->prompt;
+    q.options = &s->a->options;
+    return pali_batch_add(s->batch, &q, &e->index);
+}
+
+/* Starts a line. */
+static void entry_start(stream *s, line_state state) {
+    entry *e = entry_at(s, s->n++);
+    request r = {0};
+    *e = (entry){.start_ms = cli_clock_ms()};
+    s->n_lines++;
+    if (state == LINE_TOO_LONG) {
+        (void)snprintf(e->error, sizeof e->error, "request: too long: a line of at most %zu bytes expected", INPUT_MAX_LINE_BYTES);
+    } else if (request_parse(&r, &s->lines.line, e->error, sizeof e->error)) {
+        pali_status status = entry_add(s, e, &r);
+        e->pending = status == PALI_OK;
+        if (!e->pending) {
+            (void)snprintf(e->error, sizeof e->error, "%s", status == PALI_ERR_MEMORY ? "out of memory" : pali_last_error());
+            entry_free_pictures(s, e);
+        }
     }
-    double images_ms = cli_clock_ms() - start_ms;
-    if (status == PALI_OK) status = answer_generate(a, &images, r->prompt, false, &result, &code);
-    if (status == PALI_OK) status = answer_objects(a, &images, result, &objects);
+    json_decref(r.object);
+}
+
+/* Reads a line if there is room for it; waits for it only if there is nothing else to do. One for each step of the batch is
+ * enough to fill all its slots, and the first request need not wait for the pictures of the others. */
+static int line_read(stream *s) {
+    if (s->ended || s->n == s->n_ring || (s->n && s->picture_bytes >= PICTURE_BYTES_MAX)) return CLI_OK;
+    line_state state = input_line(&s->lines, s->n == 0);
+    if (cli_interrupted()) return CLI_INTERRUPTED;
+    if (state == LINE_FAILED) return cli_fail(s->a->c, "batch: %s: %s", s->shown, strerror(errno));
+    if (state == LINE_END)
+        s->ended = true;
+    else if (state != LINE_LATER)
+        entry_start(s, state);
+    return CLI_OK;
+}
+
+/* Makes the answer of a request that is done. */
+static void entry_finish(stream *s, entry *e, const pali_result *result) {
+    pali_objects *objects = NULL;
+    pali_status status = pali_result_status(result);
+    e->pending = false;
     if (status != PALI_OK) {
-        (void)snprintf(error, n_error, "%s", pali_last_error());
+        (void)snprintf(e->error, sizeof e->error, "%s", pali_result_error(result));
     } else if (!report_is_finite(result)) {
-        (void)snprintf(error, n_error, "%s", REPORT_NOT_FINITE);
+        (void)snprintf(e->error, sizeof e->error, "%s", REPORT_NOT_FINITE);
+    } else if (answer_objects(s->a, &e->images, result, &objects) != PALI_OK) {
+        (void)snprintf(e->error, sizeof e->error, "%s", pali_last_error());
     } else {
-        answer = answer_json(a, &images, result, objects, images_ms, cli_clock_ms() - start_ms);
-        if (!answer) (void)snprintf(error, n_error, "out of memory");
+        e->answer = answer_json(s->a, &e->images, result, objects, e->images_ms, cli_clock_ms() - e->start_ms);
+        if (!e->answer) (void)snprintf(e->error, sizeof e->error, "out of memory");
     }
     pali_objects_free(objects);
-    pali_result_free(result);
-    for (size_t i = 0; i < images.n; i++) pali_image_free(items[i]);
-    return answer;
+    entry_free_pictures(s, e);
+}
+
+/* A step of the batch, and what it brought to an end. */
+static int work(stream *s) {
+    pali_result *result = NULL;
+    size_t index;
+    if (pali_batch_step(s->batch) != PALI_OK) return cli_fail_library(s->a->c, PALI_ERR_CANCELLED, "batch");
+    while (pali_batch_take(s->batch, &index, &result) == PALI_OK && result) {
+        size_t i = 0;
+        while (i < s->n && !(entry_at(s, i)->pending && entry_at(s, i)->index == index)) i++;
+        if (i < s->n) entry_finish(s, entry_at(s, i), result);
+        pali_result_free(result);
+    }
+    return CLI_OK;
+}
+
+/* Prints what is done and has nothing pending before it. */
+static int print_done(stream *s) {
+    int code = CLI_OK;
+    for (; s->n && !entry_at(s, 0)->pending && !code; s->first++, s->n--) {
+        entry *e = entry_at(s, 0);
+        if (!e->answer) {
+            if (!s->n_failed++) s->first_failed = s->n_lines - s->n + 1;
+            e->answer = json_pack("{s:i, s:o}", "schema", REPORT_SCHEMA, "error", report_text(e->error, strlen(e->error)));
+        }
+        code = report_print(s->a->c, e->answer);
+        e->answer = NULL;
+        if (!code) code = cli_flush(s->a->c);
+    }
+    return code;
+}
+
+static int stream_run(stream *s) {
+    int code = CLI_OK;
+    while (!code) {
+        code = line_read(s);
+        if (!code && pali_batch_pending(s->batch)) code = work(s);
+        if (!code) code = print_done(s);
+        if (!code && s->ended && !s->n) break;
+    }
+    return code;
 }
 
 int batch_run(answering *a, const char *path) {
     cli *c = a->c;
-    bool is_stdin = !strcmp(path, "-");
-    FILE *file = is_stdin ? stdin : fopen(path, "re");
-    if (!file) return cli_fail(c, "batch: %s: %s", path, strerror(errno));
-    input_text line = {0};
-    size_t capacity = 0, n_lines = 0, n_failed = 0, first_failed = 0;
-    int code = CLI_OK;
-    while (!code) {
-        line_state state = input_line(file, &line, &capacity);
-        if (cli_interrupted()) code = CLI_INTERRUPTED;
-        else if (state == LINE_FAILED) code = cli_fail(c, "batch: %s: %s", is_stdin ? "standard input" : path, strerror(errno));
-        if (code || state == LINE_END) break;
-        n_lines++;
-        char error[1024];
-        request r = {0};
-        json_t *answer = NULL;
-        if (state == LINE_TOO_LONG) {
-            (void)snprintf(error, sizeof error, "request: too long: a line of at most %zu bytes expected", INPUT_MAX_LINE_BYTES);
-        } else if (request_parse(&r, &line, error, sizeof error)) {
-            answer = request_answer(a, &r, error, sizeof error);
-        }
-        json_decref(r.object);
-        if (cli_interrupted()) {
-            json_decref(answer);
-            code = CLI_INTERRUPTED;
-            break;
-        }
-        if (!answer) {
-            if (!n_failed++) first_failed = n_lines;
-            answer = json_pack("{s:i, s:o}", "schema", REPORT_SCHEMA, "error", report_text(error, strlen(error)));
-        }
-        code = report_print(c, answer);
-        if (!code) code = cli_flush(c);
+    pali_batch_options options;
+    stream s = {.a = a, .shown = strcmp(path, "-") ? path : "standard input"};
+    if (!input_lines_open(&s.lines, path)) return cli_fail(c, "batch: %s: %s", path, strerror(errno));
+    pali_batch_options_init(&options);
+    if (c->args.batch_size) options.max_sequences = (int32_t)c->args.batch_size;
+    s.n_ring = AHEAD * (size_t)options.max_sequences;
+    s.ring = calloc(s.n_ring, sizeof *s.ring);
+    int code = s.ring ? CLI_OK : cli_fail(c, "batch: out of memory");
+    pali_status status = code ? PALI_OK : pali_batch_new(&s.batch, a->session, &options);
+    if (status != PALI_OK) code = cli_fail_library(c, status, "batch");
+    if (!code) code = stream_run(&s);
+    pali_batch_free(s.batch); /* before the pictures */
+    for (size_t i = 0; i < s.n; i++) {
+        entry_free_pictures(&s, entry_at(&s, i));
+        json_decref(entry_at(&s, i)->answer);
     }
-    free(line.bytes);
-    if (!is_stdin) (void)fclose(file);
-    if (!code && n_failed) {
-        code = cli_fail(c, "batch: %s: %zu of %zu requests failed, the first on line %zu", is_stdin ? "standard input" : path, n_failed,
-                        n_lines, first_failed);
+    free(s.ring);
+    input_lines_close(&s.lines);
+    if (!code && s.n_failed) {
+        code = cli_fail(c, "batch: %s: %zu of %zu requests failed, the first on line %zu", s.shown, s.n_failed, s.n_lines, s.first_failed);
     }
     return code;
 }

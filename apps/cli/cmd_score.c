@@ -30,15 +30,12 @@ static void answers_free(answer_list *list) {
 
 /* Each line of the file is an answer. */
 static int read_answers(cli *c, answer_list *list, const char *path) {
-    bool is_stdin = !strcmp(path, "-");
-    const char *shown = is_stdin ? "standard input" : path;
-    FILE *file = is_stdin ? stdin : fopen(path, "re");
-    if (!file) return cli_fail(c, "answers: %s: %s", path, strerror(errno));
-    input_text line = {0};
-    size_t capacity = 0;
+    const char *shown = strcmp(path, "-") ? path : "standard input";
+    line_source lines;
+    if (!input_lines_open(&lines, path)) return cli_fail(c, "answers: %s: %s", path, strerror(errno));
     int code = CLI_OK;
     for (size_t n = 1; !code; n++) {
-        line_state state = input_line(file, &line, &capacity);
+        line_state state = input_line(&lines, true);
         if (cli_interrupted()) {
             code = CLI_INTERRUPTED;
         } else if (state == LINE_FAILED) {
@@ -47,14 +44,13 @@ static int read_answers(cli *c, answer_list *list, const char *path) {
             code = cli_fail(c, "answers: %s: line %zu: at most %zu bytes expected", shown, n, INPUT_MAX_LINE_BYTES);
         } else if (state == LINE_END) {
             break;
-        } else if (strlen(line.bytes) != line.n_bytes) {
+        } else if (strlen(lines.line.bytes) != lines.line.n_bytes) {
             code = cli_fail(c, "answers: %s: line %zu: NUL: text expected", shown, n);
-        } else if (!answer_add(list, line.bytes)) {
+        } else if (!answer_add(list, lines.line.bytes)) {
             code = cli_fail(c, "answers: out of memory");
         }
     }
-    free(line.bytes);
-    if (!is_stdin) (void)fclose(file);
+    input_lines_close(&lines);
     if (!code && !list->n) code = cli_fail(c, "answers: %s: empty: an answer a line expected", shown);
     return code;
 }

@@ -131,11 +131,11 @@ static int decode(const tokenizing *t, const input_text *line) {
 
 static int each_line(const tokenizing *t) {
     cli *c = t->c;
-    input_text line = {0};
-    size_t capacity = 0;
+    line_source lines;
     int code = CLI_OK;
+    if (!input_lines_open(&lines, "-")) return cli_fail(c, "standard input: %s", strerror(errno));
     for (size_t n = 1; !code; n++) {
-        line_state state = input_line(stdin, &line, &capacity);
+        line_state state = input_line(&lines, true);
         if (cli_interrupted()) {
             code = CLI_INTERRUPTED;
         } else if (state == LINE_FAILED) {
@@ -145,10 +145,10 @@ static int each_line(const tokenizing *t) {
         } else if (state == LINE_END) {
             break;
         } else {
-            code = c->args.decode ? decode(t, &line) : encode(t, &line);
+            code = c->args.decode ? decode(t, &lines.line) : encode(t, &lines.line);
         }
     }
-    free(line.bytes);
+    input_lines_close(&lines);
     return code;
 }
 

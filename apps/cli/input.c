@@ -1,9 +1,12 @@
 #include "input.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char *shown(const char *path) {
     return strcmp(path, "-") ? path : "standard input";
@@ -126,28 +129,61 @@ void pictures_free(pictures *p) {
 }
 
 /* Room for one more byte and a NUL. */
-static bool line_grow(input_text *line, size_t *capacity) {
-    if (line->n_bytes + 1 < *capacity) return true;
-    if (line->n_bytes >= INPUT_MAX_LINE_BYTES) return false;
-    size_t grown = *capacity ? *capacity * 2 : 4096;
+static bool line_grow(line_source *s) {
+    if (s->line.n_bytes + 1 < s->capacity) return true;
+    if (s->line.n_bytes >= INPUT_MAX_LINE_BYTES) return false;
+    size_t grown = s->capacity ? s->capacity * 2 : 4096;
     if (grown > INPUT_MAX_LINE_BYTES + 1) grown = INPUT_MAX_LINE_BYTES + 1;
-    char *bytes = realloc(line->bytes, grown);
+    char *bytes = realloc(s->line.bytes, grown);
     if (!bytes) return false;
-    line->bytes = bytes;
-    *capacity = grown;
+    s->line.bytes = bytes;
+    s->capacity = grown;
     return true;
 }
 
-line_state input_line(FILE *file, input_text *line, size_t *capacity) {
-    line_state state = LINE_END;
-    line->n_bytes = 0;
-    for (int ch; (ch = getc(file)) != EOF;) {
-        if (state == LINE_END) state = line_grow(line, capacity) ? LINE_OK : LINE_TOO_LONG; /* the NUL of an empty line */
-        if (ch == '\n') break;
-        if (state == LINE_OK && !line_grow(line, capacity)) state = LINE_TOO_LONG;
-        if (state == LINE_OK) line->bytes[line->n_bytes++] = (char)ch;
+bool input_lines_open(line_source *s, const char *path) {
+    memset(s, 0, sizeof *s);
+    s->state = LINE_END;
+    s->fd = strcmp(path, "-") ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+    return s->fd >= 0;
+}
+
+void input_lines_close(line_source *s) {
+    if (s->fd > STDIN_FILENO) (void)close(s->fd);
+    free(s->line.bytes);
+    memset(s, 0, sizeof *s);
+}
+
+enum { BYTE_END = -1, BYTE_FAILED = -2, BYTE_LATER = -3 };
+
+static int next_byte(line_source *s, bool wait) {
+    if (s->begin == s->end) {
+        struct pollfd p = {.fd = s->fd, .events = POLLIN};
+        if (!wait && poll(&p, 1, 0) == 0) return BYTE_LATER;
+        ssize_t n = read(s->fd, s->buffer, sizeof s->buffer);
+        if (n <= 0) return n < 0 ? BYTE_FAILED : BYTE_END;
+        s->begin = 0;
+        s->end = (size_t)n;
     }
-    if (ferror(file)) return LINE_FAILED;
-    if (state == LINE_OK) line->bytes[line->n_bytes] = 0;
-    return state;
+    return (unsigned char)s->buffer[s->begin++];
+}
+
+line_state input_line(line_source *s, bool wait) {
+    int ch;
+    if (s->complete) {
+        s->line.n_bytes = 0;
+        s->state = LINE_END;
+        s->complete = false;
+    }
+    while ((ch = next_byte(s, wait)) >= 0) {
+        if (s->state == LINE_END) s->state = line_grow(s) ? LINE_OK : LINE_TOO_LONG; /* the NUL of an empty line */
+        if (ch == '\n') break;
+        if (s->state == LINE_OK && !line_grow(s)) s->state = LINE_TOO_LONG;
+        if (s->state == LINE_OK) s->line.bytes[s->line.n_bytes++] = (char)ch;
+    }
+    if (ch == BYTE_LATER) return LINE_LATER;
+    if (ch == BYTE_FAILED) return LINE_FAILED;
+    if (s->state == LINE_OK) s->line.bytes[s->line.n_bytes] = 0;
+    s->complete = true;
+    return s->state;
 }

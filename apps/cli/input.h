@@ -34,9 +34,24 @@ void pictures_free(pictures *p);
 /* A picture file or "-"; the library's status, its message for pali_last_error. */
 int input_picture(cli *c, pali_image **out, const char *path);
 
-typedef enum line_state { LINE_OK, LINE_TOO_LONG, LINE_END, LINE_FAILED } line_state;
-/* Reads a line without its newline into *line (grown as needed, at most INPUT_MAX_LINE_BYTES; the rest of a longer
- * line is skipped). LINE_FAILED: a read error, errno. */
-line_state input_line(FILE *file, input_text *line, size_t *capacity);
+/* LINE_LATER: the rest of the line is not there yet; LINE_FAILED: a read error, errno. */
+typedef enum line_state { LINE_OK, LINE_TOO_LONG, LINE_END, LINE_LATER, LINE_FAILED } line_state;
+
+/* Lines of a file or of standard input, which can be asked without waiting for whoever writes them. */
+typedef struct line_source {
+    int fd;
+    input_text line; /* without its newline, at most INPUT_MAX_LINE_BYTES; the rest of a longer one is skipped */
+    size_t capacity;
+    line_state state; /* of the line being read */
+    bool complete;
+    char buffer[16384];
+    size_t begin, end;
+} line_source;
+
+/* false: errno says why. */
+bool input_lines_open(line_source *s, const char *path);
+void input_lines_close(line_source *s);
+/* Reads the next line into s->line. */
+line_state input_line(line_source *s, bool wait);
 
 #endif

@@ -19,7 +19,10 @@ const command command_table[] = {
      "unless --temp or --num-beams says otherwise, and then a given --seed always gives the same answer.\n\n"
      "With --batch each line of the file is a request {\"image\": \"a.jpg\", \"prompt\": \"caption en\"} (image may be a list; "
      "paths are relative to the current directory) and each line of output is the JSON answer to it, in the same order. A line "
-     "that fails gets an object with \"error\" and without \"text\", the others go on, and the exit status is 1.",
+     "that fails gets an object with \"error\" and without \"text\", the others go on, and the exit status is 1. Up to "
+     "--batch-size requests are answered at once, which is faster and changes no answer; in timing_ms, vision is 0 for a "
+     "picture that an earlier line had, decode is the time of the steps that a request shared with others, and total counts "
+     "from reading its line, waiting included.",
      "paligemma run -m paligemma-3b-mix-224 -i cat.jpg -p \"caption en\"\n"
      "paligemma run -m paligemma-3b-mix-224 -i cat.jpg -p \"detect cat\" --json\n"
      "paligemma run -m paligemma-3b-mix-224 --batch requests.jsonl > answers.jsonl"},
@@ -89,6 +92,7 @@ const option option_table[] = {
     {"box-scale", 0, OPTION_CHOICE, AT(box_scale), "1024|1023", 0, 0, RUN,
      "what a location is a fraction of: 1024 as the published demos, 1023 as big_vision's evaluator (default: 1024)"},
     {"batch", 0, OPTION_TEXT, AT(batch), "FILE", 0, 0, RUN, "answer one JSON request a line; - for standard input"},
+    {"batch-size", 0, OPTION_NATURAL, AT(batch_size), "N", 1, 64, RUN, "requests of --batch that are answered at once (default: 8)"},
     {"answer", 0, OPTION_LIST, AT(answers), "TEXT", 0, 0, SCORE, "an answer to score; repeatable"},
     {"answers", 0, OPTION_TEXT, AT(answers_file), "FILE", 0, 0, SCORE, "answers to score, one a line; - for standard input"},
     {"what", 0, OPTION_CHOICE, AT(what), "pixels|vision|projector|mean|hidden", 0, 0, EMBED, "which array (default: vision)"},

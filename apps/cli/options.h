@@ -17,7 +17,7 @@ typedef struct args {
     const char *model, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
         *early_stopping, *box_scale;
     text_list images, answers;
-    uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens;
+    uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;
     bool json, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap;
 } args;

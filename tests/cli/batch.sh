@@ -40,6 +40,35 @@ expect_from mixed.jsonl 1 run -m "$MODEL" --batch - -n 5 --ignore-eos -q
 jq -c '[.error, .tokens]' from_file >a
 jq -c '[.error, .tokens]' out >b
 cmp -s a b || say_failure "--batch - differs from --batch FILE"
+
+# As many at once as there may be: the same answers, in the same order.
+for i in 1 2 3 4 5 6 7; do
+    echo "{\"image\": \"a.jpg\", \"prompt\": \"caption $i\"}"
+    echo "{\"image\": [\"b.jpg\", \"a.jpg\"], \"prompt\": \"what is in picture $i and the other one?\"}"
+    [ $((i % 3)) = 0 ] && echo '{"image": "nowhere.jpg", "prompt": "x"}'
+done >many.jsonl
+cp "$PICTURE" b.jpg
+for size in 1 3 8 64; do
+    expect 1 run -m "$MODEL" --batch many.jsonl -n 12 --temp 1 --seed 4 --batch-size $size
+    jq -c '[.error, .tokens, .logprobs, .text, .objects, .usage]' out >"many_$size"
+    [ "$(wc -l <"many_$size")" = 16 ] || say_failure "16 lines expected"
+    cmp -s many_1 "many_$size" || say_failure "--batch-size $size changes an answer"
+done
+json_is 'has("error") or .timing_ms.total >= .timing_ms.prefill'
+expect_error 2 run -m "$MODEL" -i a.jpg -p x --batch-size 2
+
+# Whoever writes one line and waits for its answer gets it.
+mkfifo lines answers
+"$PROGRAM" run -m "$MODEL" --batch - -n 3 <lines >answers 2>err &
+exec 4>lines 5<answers
+for i in 1 2; do
+    head -1 good.jsonl >&4
+    read -r answer <&5 || say_failure "no answer while the input is open"
+    echo "$answer" | jq -e '.tokens | length > 0' >status || say_failure "no answer to line $i"
+done
+exec 4>&- 5<&-
+wait $! || say_failure "batch: exit status $? at the end of its input"
+
 expect_from /dev/null 0 run -m "$MODEL" --batch -
 expect_error 1 run -m "$MODEL" --batch nowhere.jsonl
 finish
