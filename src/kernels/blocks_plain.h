@@ -46,29 +46,45 @@ static inline const float *x_sums(const void *row, size_t k) {
     return (const float *)(const void *)(x_offsets(row, k) + x_padded(k) / BLOCK);
 }
 
+/* Sets the scale of group g from the bits of its largest magnitude and returns what x is to be multiplied with. A group with
+ * an infinity or a NaN has the scale NaN, so that damage shows in the results; what is below X_TINY counts as zero. */
+#define X_TINY 1e-30f
+static inline float x_group_begin(void *row, size_t k, size_t g, uint32_t max_bits) {
+    float max, *d = (float *)(uintptr_t)x_scales(row, k);
+    memcpy(&max, &max_bits, sizeof max);
+    bool finite = max_bits < 0x7f800000u, any = finite && max >= X_TINY;
+    d[g] = any ? max / 127.0f : finite ? 0 : NAN;
+    return any ? 127.0f / max : 0;
+}
+
+/* Fills in what follows from the bytes of group g. */
+static inline void x_group_end(void *row, size_t k, size_t g) {
+    int32_t *offset = (int32_t *)(uintptr_t)x_offsets(row, k);
+    float *sum = (float *)(uintptr_t)x_sums(row, k);
+    for (size_t b = g * X_GROUP_BLOCKS; b < (g + 1) * X_GROUP_BLOCKS; b++) {
+        const int8_t *q = (const int8_t *)row + b * BLOCK;
+        int32_t total = 0;
+        for (size_t i = 0; i < BLOCK; i++) total += q[i];
+        offset[b] = -128 * total;
+        sum[b] = (float)total;
+    }
+}
+
 /* Rounds one row. `out` has x_row_bytes(k), 64-aligned. */
 static inline void x_quantize(void *out, const float *x, size_t k) {
-    size_t padded = x_padded(k);
     int8_t *q = out;
-    float *d = (float *)(uintptr_t)x_scales(out, k), *sum = (float *)(uintptr_t)x_sums(out, k);
-    int32_t *offset = (int32_t *)(uintptr_t)x_offsets(out, k);
-    for (size_t g = 0; g < padded; g += X_GROUP) {
-        size_t n = k - g < X_GROUP ? k - g : X_GROUP;
-        float group[X_GROUP] = {0}, max = 0;
-        memcpy(group, x + g, n * sizeof *x);
-        for (size_t i = 0; i < X_GROUP; i++) max = fabsf(group[i]) > max ? fabsf(group[i]) : max;
-        float inv = max > 0 ? 127.0f / max : 0;
+    for (size_t g = 0; g < x_padded(k); g += X_GROUP) {
+        float group[X_GROUP] = {0};
+        uint32_t bits[X_GROUP], max = 0;
+        memcpy(group, x + g, (k - g < X_GROUP ? k - g : X_GROUP) * sizeof *x);
+        memcpy(bits, group, sizeof bits);
+        for (size_t i = 0; i < X_GROUP; i++) max = (bits[i] & 0x7fffffffu) > max ? bits[i] & 0x7fffffffu : max;
+        float inv = x_group_begin(out, k, g / X_GROUP, max);
         for (size_t i = 0; i < X_GROUP; i++) {
             float r = group[i] * inv;
             q[g + i] = r == r ? (int8_t)(int32_t)nearbyintf(r) : 0;
         }
-        for (size_t b = 0; b < X_GROUP; b += BLOCK) {
-            int32_t total = 0;
-            for (size_t i = 0; i < BLOCK; i++) total += q[g + b + i];
-            offset[(g + b) / BLOCK] = -128 * total;
-            sum[(g + b) / BLOCK] = (float)total;
-        }
-        d[g / X_GROUP] = max / 127.0f;
+        x_group_end(out, k, g / X_GROUP);
     }
 }
 

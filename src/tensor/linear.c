@@ -18,6 +18,7 @@
 #include "kernels/blocks_plain.h"
 
 #define FEW_ROWS 8u              /* up to here streaming beats expanding panels (measured) */
+#define FEW_ROWS_BLOCKS 3u       /* the same for block-quantized weights, whose panels are cheap */
 #define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
 #define PANEL_BYTES 98304u       /* of a panel: all of x runs over it from L2 at full speed; 290 KiB ran at 60 % */
 #define PANEL_BLOCKS 16u         /* of block-quantized weights: 20 KiB at 32 outputs stay in L1 while x streams from L2 */
@@ -165,7 +166,7 @@ static pali_status product_run(product *p) {
     exec *e = p->e;
     size_t n = p->w->rows, k = p->w->cols, nr = e->k->nr;
     if (p->m == 0) return PALI_OK;
-    p->stream = p->m <= FEW_ROWS || p->op & LINEAR_ALONE;
+    p->stream = p->x_blocks ? p->m <= FEW_ROWS_BLOCKS : p->m <= FEW_ROWS || p->op & LINEAR_ALONE;
     p->op &= ~(unsigned)LINEAR_ALONE;
     if (dtype_is_blocks(p->w->dtype)) {
         if (!mem_scratch_get(&e->shared, p->m, x_row_bytes(k))) return status_no_memory(p->m * x_row_bytes(k));

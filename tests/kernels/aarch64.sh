@@ -9,11 +9,11 @@ done
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$source"
-flags="-std=c11 -O2 -D_DEFAULT_SOURCE -ffp-contract=off -fno-math-errno -Wall -Wextra -Wconversion -Werror -Iinclude -Isrc"
+flags="-std=c11 -O2 -D_DEFAULT_SOURCE -ffp-contract=off -fno-math-errno -Wall -Wextra -Wconversion -Werror -Iinclude -Isrc -Itests"
 # shellcheck disable=SC2086 # the flags are words
 aarch64-linux-gnu-gcc $flags -march=armv8.2-a+dotprod -c src/kernels/arm/dotprod.c -o "$dir/dotprod.o"
 # shellcheck disable=SC2086
 aarch64-linux-gnu-gcc $flags -static \
-    tests/kernels/check.c src/kernels/kernels.c src/kernels/ref/ref.c src/kernels/ref/blocks.c src/kernels/arm/neon.c "$dir/dotprod.o" src/base/cpu.c src/base/clock.c src/base/rng.c src/base/status.c \
+    tests/kernels/check.c tests/kernels/check_blocks.c src/kernels/kernels.c src/kernels/ref/ref.c src/kernels/ref/blocks.c src/kernels/arm/neon.c "$dir/dotprod.o" src/base/cpu.c src/base/clock.c src/base/rng.c src/base/status.c \
     -o "$dir/check" -lm -lpthread
 qemu-aarch64 "$dir/check"

@@ -1,7 +1,7 @@
 /* check.c: every kernel of every level this machine runs, against the same formula in double.
  *
  * Plain C with a summary of its own, because it is also built for aarch64 and run under an emulator, where no test library
- * is at hand. With --bench it prints rates instead.
+ * is at hand. With --bench it prints rates instead; the name of a level leaves the others out.
  *
  * Bounds: a sum of k products in float32, in any order, is off by at most k * 2^-24 * sum |a b| (Higham, 3.1). Conversions,
  * panels and copies are exact. Every output lies between canaries; every input ends at a page that cannot be read, because
@@ -15,17 +15,16 @@
 
 #include "base/clock.h"
 #include "base/halffloat.h"
-#include "base/rng.h"
-#include "kernels/kernels.h"
+#include "kernels/check.h"
 
 #define CANARY 12345.678f
 #define PAD 70u
 
+const kernels *g_k;
+rng g_rng;
 static size_t g_passed, g_failed;
-static const kernels *g_k;
-static rng g_rng;
 
-static void verdict(int good, const char *what, size_t a, size_t b, size_t c) {
+void verdict(int good, const char *what, size_t a, size_t b, size_t c) {
     if (good) {
         g_passed++;
         return;
@@ -34,7 +33,7 @@ static void verdict(int good, const char *what, size_t a, size_t b, size_t c) {
     if (g_failed < 30) printf("FAILED %s: %s (%zu, %zu, %zu)\n", cpu_level_name(g_k->level), what, a, b, c);
 }
 
-static float *floats(size_t n, float scale) {
+float *floats(size_t n, float scale) {
     float *x = malloc((n + 2 * PAD) * sizeof *x);
     if (!x) exit(2);
     for (size_t i = 0; i < PAD; i++) x[i] = x[PAD + n + i] = CANARY;
@@ -42,29 +41,28 @@ static float *floats(size_t n, float scale) {
     return x + PAD;
 }
 
-static int intact(const float *x, size_t n) {
+int intact(const float *x, size_t n) {
     for (size_t i = 1; i <= PAD; i++)
         if (x[-(ptrdiff_t)i] != CANARY || x[n + i - 1] != CANARY) return 0;
     return 1;
 }
 
-static void done(float *x) {
+void done(float *x) {
     free(x - PAD);
 }
 
-/* Memory that ends `slack` bytes before a page without access. */
 static size_t guarded_span(size_t n_bytes, size_t page) {
     return (n_bytes + page - 1) / page * page;
 }
 
-static void *guarded_new(size_t n_bytes, size_t slack) {
+void *guarded_new(size_t n_bytes, size_t slack) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), span = guarded_span(n_bytes + slack, page);
     char *base = mmap(NULL, span + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED || mprotect(base + span, page, PROT_NONE) != 0) exit(2);
     return base + span - slack - n_bytes;
 }
 
-static void guarded_free(void *p, size_t n_bytes, size_t slack) {
+void guarded_free(void *p, size_t n_bytes, size_t slack) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), span = guarded_span(n_bytes + slack, page);
     munmap((char *)p + n_bytes + slack - span, span + page);
 }
@@ -74,13 +72,13 @@ static size_t extent(size_t rows, size_t ld, size_t columns) {
     return rows ? (rows - 1) * ld + columns : 0;
 }
 
-static float *inputs(size_t n, float scale) {
+float *inputs(size_t n, float scale) {
     float *x = guarded_new(n * sizeof *x, 0);
     for (size_t i = 0; i < n; i++) x[i] = scale * rng_normal(&g_rng);
     return x;
 }
 
-static void inputs_done(float *x, size_t n) {
+void inputs_done(float *x, size_t n) {
     guarded_free(x, n * sizeof *x, 0);
 }
 
@@ -441,11 +439,12 @@ static void check_level(void) {
     }
     check_conversions();
     check_nan();
+    check_blocks();
 }
 
 /* ---- Rates ---- */
 
-static double seconds_of(void (*work)(void *), void *context) {
+double seconds_of(void (*work)(void *), void *context) {
     double best = 1e9;
     for (int run = 0; run < 5; run++) {
         double start = clock_ms();
@@ -516,11 +515,15 @@ static void bench_level(void) {
     free(r.panel);
     free(r.pairs);
     free(r.weights);
+    bench_blocks();
 }
 
+/* check [--bench] [LEVEL]: all levels, or one */
 int main(int argc, char **argv) {
     bool bench = argc > 1 && strcmp(argv[1], "--bench") == 0;
+    const char *only = argc > 1 + bench ? argv[1 + bench] : NULL;
     for (int level = CPU_REF; level < CPU_N_LEVELS; level++) {
+        if (only && strcmp(only, cpu_level_name((cpu_level)level)) != 0) continue;
         g_k = kernels_get((cpu_level)level);
         if (!g_k) {
             printf("%s: this machine has not got it\n", cpu_level_name((cpu_level)level));
@@ -532,5 +535,5 @@ int main(int argc, char **argv) {
             check_level();
     }
     if (!bench) printf("%zu passed, %zu failed\n", g_passed, g_failed);
-    return g_failed != 0;
+    return g_failed != 0 || (!bench && g_passed == 0);
 }

@@ -1,4 +1,7 @@
 /* panel.h: what every file that makes panels needs: transposing weight rows of any alignment. Uses the words of loops.h. */
+#ifndef PALI_KERNELS_TMPL_PANEL_H
+#define PALI_KERNELS_TMPL_PANEL_H
+
 #include <string.h>
 
 #include "kernels/kernels.h"
@@ -25,3 +28,5 @@ static inline void rows_transpose(vu r[], const char *w, size_t row_bytes, size_
     for (size_t j = 0; j < VL; j++) r[j] = j < n ? load_bytes(w + j * row_bytes + at, n_bytes) : vu_zero();
     vu_transpose(r);
 }
+
+#endif
