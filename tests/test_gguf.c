@@ -17,6 +17,7 @@
 #include "io/gguf.h"
 #include "io/safetensors.h"
 #include "model/model.h"
+#include "tensor/exec.h"
 
 #define CORPUS PALI_TEST_SOURCE "/tests/fuzz/corpus/"
 #define FORMAT PALI_ERR_FORMAT
@@ -281,10 +282,86 @@ static void reads_values(void **state) {
     model_free(m);
 }
 
+/* ---- A file of the gguf package (tools/make_gguf_goldens.py) ---- */
+
+static const float *golden_values(const safetensors *st, const char *name, size_t n) {
+    for (size_t i = 0; i < st->n_tensors; i++)
+        if (strcmp(st->tensors[i].name, name) == 0) {
+            assert_int_equal(st->tensors[i].n_bytes, n * sizeof(float));
+            assert_int_equal((uintptr_t)st->tensors[i].data % sizeof(float), 0);
+            return (const float *)(const void *)st->tensors[i].data;
+        }
+    fail_msg("no golden tensor %s", name);
+    return NULL;
+}
+
+/* Every type's values are the package's. With a minimum in the block it rounds d q and d q + m, a fused multiply-add once: half an
+ * ulp of either apart, and both are less than 4 here, whose ulp is 2.4e-7. */
+static void reads_what_others_write(void **state) {
+    (void)state;
+    safetensors st;
+    model *m;
+    exec e;
+    model_options o = {.n_threads = 1};
+    bool seen[PALI_DTYPE_INT8 + 1] = {false};
+    assert_int_equal(safetensors_open(&st, PALI_TEST_DATA "/gguf/peer.safetensors"), PALI_OK);
+    if (model_load(&m, PALI_TEST_DATA "/gguf/peer.gguf", &o) != PALI_OK) fail_msg("%s", status_message());
+    assert_int_equal(exec_init(&e, 1), PALI_OK);
+    assert_int_equal(m->spec.n, st.n_tensors);
+    assert_int_equal(m->n_extras, 0);
+    for (size_t i = 0; i < m->spec.n; i++) {
+        const spec_tensor *t = &m->spec.tensors[i];
+        size_t n = 1;
+        for (size_t d = 0; d < t->n_dims; d++) n *= t->dims[d];
+        const float *want = golden_values(&st, t->gguf_name, n);
+        float *row = mem_alloc(t->matrix ? t->matrix->cols : n, sizeof *row);
+        for (size_t r = 0; t->matrix && r < t->matrix->rows; r++) {
+            const mat *w = t->matrix;
+            bool has_minimum = w->dtype == PALI_DTYPE_Q4_1 || w->dtype == PALI_DTYPE_Q4_K;
+            seen[w->dtype] = true;
+            e.k->to_f32[w->dtype](row, mat_row(w, r), w->cols);
+            for (size_t c = 0; c < w->cols; c++)
+                if (!(fabsf(row[c] - want[r * w->cols + c]) <= (has_minimum ? 2.4e-7f : 0)))
+                    fail_msg("%s[%zu, %zu]: %.9g, not %.9g", t->gguf_name, r, c, (double)row[c], (double)want[r * w->cols + c]);
+        }
+        bool norm = t->group == SPEC_LLM_NORM;
+        for (size_t j = 0; t->vector && j < n; j++) assert_true((*t->vector)[j] == (norm ? want[j] - 1 : want[j]));
+        mem_free(row);
+    }
+    for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_K; dtype++) assert_true(seen[dtype]);
+    assert_int_equal(m->cfg.text.generation, 2);
+    assert_true(m->cfg.text.attn_scale == 0.25f && m->cfg.text.layer_slides[0]); /* no keys for these: 1 / sqrt(16), even layers */
+    exec_free(&e);
+    model_free(m);
+    safetensors_close(&st);
+}
+
+static void reads_others_tokenizers(void **state) {
+    (void)state;
+    static const char k_text[] = "cat cat<loc0002> x\n";
+    static const int32_t k_ids[] = {261, 260, 272, 263, 124, 267}; /* by scores; x and only x has no piece but its byte */
+    tokenizer *t;
+    int32_t *ids;
+    char *text;
+    size_t n;
+    assert_int_equal(tokenizer_load(&t, PALI_TEST_DATA "/gguf/peer.gguf"), PALI_OK);
+    assert_int_equal(tokenizer_encode(t, k_text, strlen(k_text), 0, &ids, &n), PALI_OK);
+    assert_int_equal(n, COUNT(k_ids));
+    assert_memory_equal(ids, k_ids, sizeof k_ids);
+    assert_int_equal(tokenizer_decode(t, ids, n, &text, &n), PALI_OK);
+    assert_string_equal(text, k_text);
+    assert_true(tokenizer_is_special(t, tokenizer_find(t, "<image>")) && tokenizer_find(t, "<eos>") == 1);
+    mem_free(text);
+    mem_free(ids);
+    tokenizer_free(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_what_is_wrong),
         cmocka_unit_test(reads_values),
+        cmocka_unit_test(reads_what_others_write),
+        cmocka_unit_test(reads_others_tokenizers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
