@@ -1,8 +1,9 @@
 /* main.c: the program paligemma. Finds the command, parses its options, runs it, and turns the outcome into an exit
  * code; also what cli.h promises about errors, output and Ctrl-C.
  *
- * SIGINT sets a flag and cancels the running session; a second one ends the program at once. SIGPIPE is ignored, so a
- * reader that goes away shows up as a failed write. */
+ * SIGINT and SIGTERM set a flag and cancel the running session, so that no half-written file stays behind; a second one
+ * ends the program at once. SIGPIPE and SIGXFSZ are ignored: a reader that goes away, or a file that grows too large, shows up
+ * as a failed write. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -133,10 +134,11 @@ static void watch_signals(void) {
     action.sa_handler = on_interrupt;
     action.sa_flags = (int)SA_RESETHAND; /* no SA_RESTART: a read of standard input ends as well */
     (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
     action.sa_handler = SIG_IGN;
     action.sa_flags = 0;
     (void)sigaction(SIGPIPE, &action, NULL);
-    (void)sigaction(SIGXFSZ, &action, NULL); /* a file that grows too large is a failed write as well */
+    (void)sigaction(SIGXFSZ, &action, NULL);
 }
 
 /* Runs the command with its output buffered if -q. */
