@@ -1,6 +1,7 @@
 /* test_save.c: models as one .gguf file. What is written must be read back bit for bit, answer the same, be the same whatever it
  * was made from; quantized it must equal what loading with that dtype makes. A write that fails must leave nothing. */
 #include <dirent.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -487,6 +488,42 @@ static void refuses_its_own_file(void **state) {
     clear();
 }
 
+/* Blocks have half-float scales; what they cannot hold is an error with a name, whoever converts. */
+static void refuses_weights_beyond_blocks(void **state) {
+    (void)state;
+    static const float k_bad[] = {NAN, INFINITY, -INFINITY, 65520, -1e30f};
+    static const pali_dtype k_blocks[] = {PALI_DTYPE_Q8_0, PALI_DTYPE_Q4_0, PALI_DTYPE_Q4_1, PALI_DTYPE_Q4_K};
+    char dir[512];
+    golden_path(dir, "pg1-f32");
+    model *m = opened(dir, k_as_stored), *b;
+    mat *gate = &m->text.layers[1].gate;
+    size_t n = gate->rows * gate->cols;
+    float *copy = mem_alloc(n, sizeof *copy);
+    memcpy(copy, gate->data, n * sizeof *copy);
+    const void *data = gate->data;
+    gate->data = copy;
+    for (size_t i = 0; i < sizeof k_bad / sizeof k_bad[0]; i++) {
+        model_save_options o = {.n_threads = 2};
+        copy[n - 3] = k_bad[i];
+        saved(m, NULL, g_a, k_as_stored); /* nothing is lost here */
+        for (size_t j = 0; j < 4; j++) {
+            o.dtypes.all = k_blocks[j];
+            assert_int_equal(model_save_gguf(m, NULL, g_b, &o), PALI_ERR_FORMAT);
+            assert_non_null(strstr(status_message(), "pg1-f32: language_model.layers.1.mlp.gate_proj.weight: a weight is not a number or beyond 65504"));
+            assert_false(file_exists(g_b));
+            model_options read = {.dtype = k_blocks[j], .n_threads = 2};
+            assert_int_equal(model_load(&b, g_a, &read), PALI_ERR_FORMAT);
+            assert_non_null(strstr(status_message(), "a.gguf: blk.1.ffn_gate.weight: a weight is not a number or beyond 65504"));
+        }
+    }
+    copy[n - 3] = 65504;
+    saved(m, NULL, g_a, (spec_dtypes){.all = PALI_DTYPE_Q8_0});
+    gate->data = data;
+    mem_free(copy);
+    model_free(m);
+    clear();
+}
+
 static void survives_lack_of_memory(void **state) {
     (void)state;
     char dir[512];
@@ -567,6 +604,7 @@ int main(void) {
         cmocka_unit_test(keeps_tokenizers),
         cmocka_unit_test(stops_and_leaves_nothing),
         cmocka_unit_test(refuses_its_own_file),
+        cmocka_unit_test(refuses_weights_beyond_blocks),
         cmocka_unit_test(survives_lack_of_memory),
         cmocka_unit_test(checks_arguments),
     };

@@ -3,6 +3,7 @@
  * whole takes tens of megabytes whatever the size of the model. */
 #include "model/save.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -96,22 +97,26 @@ typedef struct piece_job {
     const mat *from;
     pali_dtype to;
     size_t first, n_rows, rows_per_task;
+    atomic_bool unfit; /* a row could not be converted */
 } piece_job;
 
 static void piece_task(void *context, size_t task, size_t worker) {
-    const piece_job *j = context;
+    piece_job *j = context;
     size_t begin = task * j->rows_per_task, n = j->n_rows - begin < j->rows_per_task ? j->n_rows - begin : j->rows_per_task;
     uint8_t *to = j->v->buffer + begin * dtype_bytes(j->to, j->from->cols);
     const exec *e = &j->v->e;
-    weights_rows_convert(e->k, to, j->to, mat_row(j->from, j->first + begin), j->from->dtype, n, j->from->cols, e->worker[worker].data);
+    bool fits = weights_rows_convert(e->k, to, j->to, mat_row(j->from, j->first + begin), j->from->dtype, n, j->from->cols, e->worker[worker].data);
+    if (!fits) atomic_store(&j->unfit, true);
 }
 
-/* Some rows, as they are or converted. */
-static pali_status rows_write(saver *v, const mat *from, pali_dtype to, size_t first, size_t n_rows) {
+/* Some rows of a tensor, as they are or converted. */
+static pali_status rows_write(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows) {
+    const mat *from = t->matrix;
     const void *data = mat_row(from, first);
     if (from->dtype != to) {
-        piece_job j = {v, from, to, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers};
+        piece_job j = {v, from, to, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false};
         pool_run(v->e.pool, (n_rows + j.rows_per_task - 1) / j.rows_per_task, piece_task, &j);
+        if (j.unfit) return weights_unfit(v->m->path ? v->m->path : v->m->name, t->name);
         data = v->buffer;
     }
     pali_status s = gguf_writer_data(&v->w, data, n_rows * dtype_bytes(to, from->cols));
@@ -141,7 +146,7 @@ static pali_status matrix_write(saver *v, const spec_tensor *t) {
         }
     }
     for (size_t r = 0; r < from->rows; r += step) {
-        STATUS_TRY(rows_write(v, from, to, r, from->rows - r < step ? from->rows - r : step));
+        STATUS_TRY(rows_write(v, t, to, r, from->rows - r < step ? from->rows - r : step));
         STATUS_TRY(progress_report(v));
     }
     return PALI_OK;

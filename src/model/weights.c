@@ -1,5 +1,6 @@
 #include "model/weights.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,11 +248,13 @@ static pali_status chunks_run(chunk_job *job, exec *e, uint64_t n_bytes, pali_pr
 
 /* Some rows of one matrix. */
 typedef struct piece {
-    const void *from; /* NULL: random */
+    const weights_entry *entry;
+    const void *from; /* its first row here; NULL: random */
     pali_dtype from_dtype, to_dtype;
     void *to;
     size_t rows, cols;
     uint64_t seed;
+    bool unfit; /* could not be converted */
 } piece;
 
 typedef struct piece_list {
@@ -282,22 +285,34 @@ static pali_status pieces_add(piece_list *list, const piece *whole) {
     return PALI_OK;
 }
 
-void weights_rows_convert(const kernels *k, void *to, pali_dtype to_dtype, const void *from, pali_dtype from_dtype, size_t rows, size_t cols, float *row) {
+static bool row_fits(const float *row, size_t n) {
+    bool unfit = false;
+    for (size_t i = 0; i < n; i++) unfit |= !(fabsf(row[i]) <= 65504.0f);
+    return !unfit;
+}
+
+bool weights_rows_convert(const kernels *k, void *to, pali_dtype to_dtype, const void *from, pali_dtype from_dtype, size_t rows, size_t cols, float *row) {
     size_t from_bytes = dtype_bytes(from_dtype, cols), to_bytes = dtype_bytes(to_dtype, cols);
     for (size_t r = 0; r < rows; r++) {
         k->to_f32[from_dtype](row, (const char *)from + r * from_bytes, cols);
+        if (dtype_is_blocks(to_dtype) && !row_fits(row, cols)) return false;
         k->from_f32[to_dtype]((char *)to + r * to_bytes, row, cols);
     }
+    return true;
+}
+
+pali_status weights_unfit(const char *file, const char *name) {
+    return status_fail(PALI_ERR_FORMAT, "%s: %s: a weight is not a number or beyond 65504, and cannot be quantized", file, name);
 }
 
 static void piece_task(void *context, size_t task, size_t worker) {
     const chunk_job *job = context;
     const piece_list *list = job->context;
-    const piece *p = &list->pieces[job->first + task];
+    piece *p = &list->pieces[job->first + task];
     const kernels *k = list->e->k;
     float *row = list->e->worker[worker].data;
     if (p->from) {
-        weights_rows_convert(k, p->to, p->to_dtype, p->from, p->from_dtype, p->rows, p->cols, row);
+        p->unfit = !weights_rows_convert(k, p->to, p->to_dtype, p->from, p->from_dtype, p->rows, p->cols, row);
         file_map_drop(p->from, p->rows * dtype_bytes(p->from_dtype, p->cols)); /* source and copy must not both stay resident */
         return;
     }
@@ -319,6 +334,8 @@ static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_
     uint64_t n_bytes = 0;
     for (size_t i = 0; i < list->n; i++) n_bytes += list->pieces[i].rows * dtype_bytes(list->pieces[i].to_dtype, list->pieces[i].cols);
     if (s == PALI_OK) s = chunks_run(&job, e, n_bytes, progress, user);
+    for (size_t i = 0; i < list->n && s == PALI_OK; i++)
+        if (list->pieces[i].unfit) s = weights_unfit(list->pieces[i].entry->file, list->pieces[i].entry->file_name);
     mem_free(list->pieces);
     return s;
 }
@@ -450,7 +467,7 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
             m->data = entry->data;
         } else {
             m->data = at;
-            status = pieces_add(&list, &(piece){.from = entry->data, .from_dtype = entry->dtype, .to_dtype = m->dtype, .to = at,
+            status = pieces_add(&list, &(piece){.entry = entry, .from = entry->data, .from_dtype = entry->dtype, .to_dtype = m->dtype, .to = at,
                                                 .rows = m->rows, .cols = m->cols});
             at += matrix_bytes(t, m->dtype);
         }

@@ -60,8 +60,12 @@ const weights_entry *weights_of(const weights *w, const spec_tensor *t);
 bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b);
 /* The data of a bound matrix lies in a file's map, not in memory of our own. */
 bool weights_is_mapped(const weights *w, const void *data);
-/* Rows into another dtype by way of f32; `row` has room for one. */
-void weights_rows_convert(const kernels *k, void *to, pali_dtype to_dtype, const void *from, pali_dtype from_dtype, size_t rows, size_t cols, float *row);
+/* Rows into another dtype by way of f32; `row` has room for one. false: `to` is quantized, whose scales are half floats, and a
+ * weight is beyond their range or not a number. */
+bool weights_rows_convert(const kernels *k, void *to, pali_dtype to_dtype, const void *from, pali_dtype from_dtype, size_t rows, size_t cols, float *row);
+
+/* What to say of an entry, or of a tensor in memory, for which that was false. */
+pali_status weights_unfit(const char *file, const char *name);
 
 /* Points every matrix of the spec at its data and copies every vector; checks presence, dtype and shape. Matrices of
  * another dtype than spec_dtype() says are converted into w->block. `path` is for messages. */
