@@ -69,6 +69,7 @@ typedef struct pali_result pali_result;
 typedef struct pali_batch pali_batch;
 typedef struct pali_tokenizer pali_tokenizer;
 typedef struct pali_objects pali_objects;
+typedef struct pali_mask_codec pali_mask_codec;
 
 /* Element types of weights. */
 typedef enum pali_dtype {
@@ -413,6 +414,55 @@ PALI_API pali_status pali_embed(pali_session *session, const pali_image *image, 
 /* Hidden states of the text model over images + prompt after the final norm: [n, text width]; as pali_embed. */
 PALI_API pali_status pali_embed_prompt(pali_session *session, const pali_image *const *images, size_t n_images, const char *prompt,
                                        float **out, uint64_t dims[3], int32_t *n_dims);
+
+/* ---- Masks --------------------------------------------------------------------------------------------------
+ *
+ * A segmentation answer has 16 codes for each object: a mask of 64 x 64, coded by a small network that has a file of its own,
+ * which is stretched over the object's box. Masks of pictures are [height, width] 8-bit, 0 outside, 255 inside; pictures are
+ * bounded as in pali_image_load. */
+
+#define PALI_MASK_SIDE 64
+#define PALI_MASK_CODES 16 /* of a mask; each 0 to 127, the number in <seg...> */
+
+/* Opens `vae-oid.npz` as published, or a .safetensors file with the same keys (decided by content); widths are read from the
+ * file. A codec is immutable and may be used by any number of threads at once. */
+PALI_API pali_status pali_mask_codec_load(pali_mask_codec **out, const char *path);
+PALI_API void pali_mask_codec_free(pali_mask_codec *codec);
+
+typedef struct pali_mask_codec_info {
+    size_t struct_size;
+    int32_t code_width;    /* elements of a row of the codebook; 512 as published */
+    int32_t has_encoder;   /* 0: the file holds the decoder only, pali_mask_codec_encode fails */
+    uint64_t n_parameters;
+} pali_mask_codec_info;
+
+PALI_API pali_status pali_mask_codec_get_info(const pali_mask_codec *codec, pali_mask_codec_info *info);
+
+/* mask [64, 64], nominally -1 (outside) to 1 (inside) but not clipped, from 16 codes, row by row of a 4 x 4 grid. A few
+ * milliseconds on the calling thread. */
+PALI_API pali_status pali_mask_codec_decode(const pali_mask_codec *codec, const int32_t codes[PALI_MASK_CODES],
+                                            float mask[PALI_MASK_SIDE * PALI_MASK_SIDE]);
+
+/* The 16 codes of what a picture's mask [height, width] (rows of stride_bytes, 0: width) holds inside a box: for training data.
+ * box_frac: y0, x0, y1, x1 as fractions of the sides, 0 to 1, rounded to pixels; a box without a pixel is PALI_ERR_ARGUMENT. */
+PALI_API pali_status pali_mask_codec_encode(const pali_mask_codec *codec, const uint8_t *mask, int32_t width, int32_t height,
+                                            size_t stride_bytes, const double box_frac[4], int32_t codes[PALI_MASK_CODES]);
+
+/* How a mask is put into its picture: as the published demos do, or as the published evaluation of segmentation does. */
+typedef enum pali_mask_rule {
+    PALI_MASK_DEMO = 0,     /* box at index / 1024, rounded; soft edges: 0 to 255 */
+    PALI_MASK_EVALUATOR = 1 /* box at index / 1023, truncated; 0 or 255 */
+} pali_mask_rule;
+
+/* The mask of the whole picture [height, width] from a decoded mask and the four location indices y0, x0, y1, x1 (0 to 1023);
+ * *out is freed with pali_free. A box without a pixel has no mask: PALI_OK and *out NULL. */
+PALI_API pali_status pali_mask_paste(const float mask[PALI_MASK_SIDE * PALI_MASK_SIDE], const int32_t loc[4], int32_t width, int32_t height,
+                                     pali_mask_rule rule, uint8_t **out);
+
+/* COCO's compressed run-length string of mask [height, width] >= threshold (1 to 255); freed with pali_free. */
+PALI_API pali_status pali_mask_to_rle(const uint8_t *mask, int32_t width, int32_t height, uint8_t threshold, char **out_counts);
+/* The mask [height, width] of such a string, 0 and 255; freed with pali_free. */
+PALI_API pali_status pali_mask_from_rle(const char *counts, int32_t width, int32_t height, uint8_t **out);
 
 #ifdef __cplusplus
 }

@@ -20,6 +20,7 @@ module:libwebp                                    libwebp-dev
 header:gif_lib.h                                  libgif-dev
 module:cairo                                      libcairo2-dev
 module:pangocairo                                 libpango1.0-dev
+module:zlib                                       zlib1g-dev
 module:cmocka                                     libcmocka-dev
 '
 # Tests use these where they are there: NEON kernels and an x86-64 without AVX run under qemu, JSON output is read back with
