@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-void answering_init(answering *a, cli *c, const pali_model *model, pali_session *session, double load_ms) {
+int answering_init(answering *a, cli *c, const pali_model *model, pali_session *session, double load_ms) {
     const args *given = &c->args;
-    *a = (answering){.c = c, .model = model, .session = session, .load_ms = load_ms};
+    *a = (answering){.c = c, .session = session, .load_ms = load_ms};
     pali_generate_options *o = &a->options;
     pali_generate_options_init(o);
     if (given->max_tokens) o->max_tokens = (int32_t)given->max_tokens;
@@ -21,10 +21,14 @@ void answering_init(answering *a, cli *c, const pali_model *model, pali_session 
                         : !strcmp(given->early_stopping, "never") ? PALI_EARLY_STOPPING_NEVER
                                                                   : PALI_EARLY_STOPPING_FALSE;
     o->ignore_eos = given->ignore_eos;
-    pali_locate_options_init(&a->locate);
-    a->locate.convention = strcmp(given->box_scale, "1023") ? PALI_BOX_1024 : PALI_BOX_1023;
-    a->locate.nms_iou = given->nms;
-    a->locate.min_score = given->min_score;
+    if (given->format && !(a->export = export_new(given->format))) return cli_fail(c, "%s: out of memory", c->command->name);
+    return outputs_open(&a->outputs, c, pali_model_tokenizer(model));
+}
+
+void answering_free(answering *a) {
+    export_free(a->export);
+    a->export = NULL;
+    outputs_close(&a->outputs);
 }
 
 typedef struct streaming {
@@ -60,13 +64,10 @@ pali_status answer_generate(answering *a, const pictures *images, const char *pr
     return status;
 }
 
-pali_status answer_objects(const answering *a, const pictures *images, const pali_result *result, pali_objects **objects) {
+bool answer_objects(answering *a, const pictures *images, const pali_result *result, size_t line, const char *name, found *out, fault *f) {
     pali_sequence s = {.struct_size = sizeof s};
-    *objects = NULL;
-    pali_status status = pali_result_get(result, 0, &s);
-    if (status != PALI_OK) return status;
-    return pali_objects_find(objects, pali_model_tokenizer(a->model), s.tokens, s.logprobs, s.n_tokens, pali_image_width(images->items[0]),
-                             pali_image_height(images->items[0]), &a->locate);
+    if (pali_result_get(result, 0, &s) != PALI_OK) return fault_set(f, "%s", pali_last_error());
+    return outputs_find(&a->outputs, images->items[0], &s, line, name, out, f);
 }
 
 /* {"text", "tokens", "logprobs", "probability"} of one sequence. */
@@ -75,7 +76,7 @@ static json_t *sequence_json(const pali_sequence *s) {
                      "logprobs", report_floats(s->logprobs, s->n_tokens), "probability", s->probability);
 }
 
-static json_t *images_json(const pictures *images) {
+json_t *images_json(const pictures *images) {
     json_t *array = json_array();
     for (size_t i = 0; i < images->n && array; i++) {
         json_t *size = json_pack("{s:i, s:i}", "width", (int)pali_image_width(images->items[i]), "height",
@@ -102,7 +103,7 @@ static json_t *alternatives_json(const pali_result *result) {
     return array;
 }
 
-json_t *answer_json(const answering *a, const pictures *images, const pali_result *result, const pali_objects *objects, double images_ms,
+json_t *answer_json(const answering *a, const pictures *images, const pali_result *result, const found *objects, double images_ms,
                     double total_ms) {
     pali_sequence s = {.struct_size = sizeof s};
     pali_stats t = {.struct_size = sizeof t};
@@ -110,7 +111,7 @@ json_t *answer_json(const answering *a, const pictures *images, const pali_resul
     json_t *object = json_pack("{s:i}", "schema", REPORT_SCHEMA), *sequence = sequence_json(&s);
     json_t *rest = json_pack(
         "{s:s, s:o, s:o, s:{s:I, s:I, s:I}, s:{s:o, s:o, s:o, s:o, s:o, s:o}}", "finish",
-        s.finish == PALI_FINISH_STOP ? "stop" : "length", "images", images_json(images), "objects", objects_json(objects), "usage", "image_tokens",
+        s.finish == PALI_FINISH_STOP ? "stop" : "length", "images", images_json(images), "objects", found_json(objects), "usage", "image_tokens",
         (json_int_t)t.image_tokens, "prompt_tokens", (json_int_t)t.prompt_tokens, "generated_tokens", (json_int_t)t.generated_tokens,
         "timing_ms", "load", report_ms(a->load_ms), "preprocess", report_ms(images_ms + t.preprocess_ms), "vision",
         report_ms(t.vision_ms), "prefill", report_ms(t.prefill_ms), "decode", report_ms(t.decode_ms), "total",

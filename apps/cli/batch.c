@@ -45,6 +45,8 @@ static bool request_parse(request *r, const input_text *line, char *error, size_
 /* A line on its way. */
 typedef struct entry {
     size_t index;      /* in the library's batch */
+    size_t line;
+    char *name;        /* of the first picture's file */
     bool pending;
     pictures images;
     json_t *answer;    /* NULL when done: error says why */
@@ -73,6 +75,7 @@ static size_t pictures_bytes(const pictures *p) {
     return n;
 }
 
+/* The pictures are needed until the objects are drawn. */
 static void entry_free_pictures(stream *s, entry *e) {
     s->picture_bytes -= pictures_bytes(&e->images);
     pictures_free(&e->images);
@@ -83,7 +86,8 @@ static pali_status entry_add(stream *s, entry *e, const request *r) {
     pali_request q;
     pali_status status = PALI_OK;
     e->images.items = calloc(r->n_paths, sizeof *e->images.items);
-    if (!e->images.items) return PALI_ERR_MEMORY;
+    e->name = strdup(r->paths[0]);
+    if (!e->images.items || !e->name) return PALI_ERR_MEMORY;
     for (; e->images.n < r->n_paths && status == PALI_OK; e->images.n += status == PALI_OK)
         status = pali_image_load(&e->images.items[e->images.n], r->paths[e->images.n]);
     s->picture_bytes += pictures_bytes(&e->images);
@@ -101,8 +105,7 @@ static pali_status entry_add(stream *s, entry *e, const request *r) {
 static void entry_start(stream *s, line_state state) {
     entry *e = entry_at(s, s->n++);
     request r = {0};
-    *e = (entry){.start_ms = cli_clock_ms()};
-    s->n_lines++;
+    *e = (entry){.start_ms = cli_clock_ms(), .line = ++s->n_lines};
     if (state == LINE_TOO_LONG) {
         (void)snprintf(e->error, sizeof e->error, "request: too long: a line of at most %zu bytes expected", INPUT_MAX_LINE_BYTES);
     } else if (request_parse(&r, &s->lines.line, e->error, sizeof e->error)) {
@@ -132,20 +135,21 @@ static int line_read(stream *s) {
 
 /* Makes the answer of a request that is done. */
 static void entry_finish(stream *s, entry *e, const pali_result *result) {
-    pali_objects *objects = NULL;
+    found objects = {0};
+    fault f;
     pali_status status = pali_result_status(result);
     e->pending = false;
     if (status != PALI_OK) {
         (void)snprintf(e->error, sizeof e->error, "%s", pali_result_error(result));
     } else if (!report_is_finite(result)) {
         (void)snprintf(e->error, sizeof e->error, "%s", REPORT_NOT_FINITE);
-    } else if (answer_objects(s->a, &e->images, result, &objects) != PALI_OK) {
-        (void)snprintf(e->error, sizeof e->error, "%s", pali_last_error());
+    } else if (!answer_objects(s->a, &e->images, result, e->line, e->name, &objects, &f)) {
+        (void)snprintf(e->error, sizeof e->error, "%s", f.text);
     } else {
-        e->answer = answer_json(s->a, &e->images, result, objects, e->images_ms, cli_clock_ms() - e->start_ms);
+        e->answer = answer_json(s->a, &e->images, result, &objects, e->images_ms, cli_clock_ms() - e->start_ms);
         if (!e->answer) (void)snprintf(e->error, sizeof e->error, "out of memory");
     }
-    pali_objects_free(objects);
+    found_free(&objects);
     entry_free_pictures(s, e);
 }
 
@@ -163,18 +167,43 @@ static int work(stream *s) {
     return CLI_OK;
 }
 
+/* Prints an answer, or keeps it for --format; then errors are told at once, because the result has no place for them. */
+static int entry_print(stream *s, entry *e) {
+    cli *c = s->a->c;
+    fault f;
+    if (e->answer && s->a->export && !export_add(s->a->export, e->name, e->answer, &f)) {
+        (void)snprintf(e->error, sizeof e->error, "%s", f.text);
+        json_decref(e->answer);
+        e->answer = NULL;
+    }
+    if (!e->answer) {
+        if (!s->n_failed++) s->first_failed = e->line;
+        if (s->a->export) cli_note(c, "batch: %s: line %zu: %s", s->shown, e->line, e->error);
+        else e->answer = json_pack("{s:i, s:o}", "schema", REPORT_SCHEMA, "error", report_text(e->error, strlen(e->error)));
+    }
+    json_t *answer = e->answer;
+    e->answer = NULL;
+    if (s->a->export) {
+        json_decref(answer);
+        return CLI_OK;
+    }
+    int code = report_print(c, answer);
+    return code ? code : cli_flush(c);
+}
+
+static void entry_free(stream *s, entry *e) {
+    entry_free_pictures(s, e);
+    json_decref(e->answer);
+    free(e->name);
+    *e = (entry){0};
+}
+
 /* Prints what is done and has nothing pending before it. */
 static int print_done(stream *s) {
     int code = CLI_OK;
     for (; s->n && !entry_at(s, 0)->pending && !code; s->first++, s->n--) {
-        entry *e = entry_at(s, 0);
-        if (!e->answer) {
-            if (!s->n_failed++) s->first_failed = s->n_lines - s->n + 1;
-            e->answer = json_pack("{s:i, s:o}", "schema", REPORT_SCHEMA, "error", report_text(e->error, strlen(e->error)));
-        }
-        code = report_print(s->a->c, e->answer);
-        e->answer = NULL;
-        if (!code) code = cli_flush(s->a->c);
+        code = entry_print(s, entry_at(s, 0));
+        entry_free(s, entry_at(s, 0));
     }
     return code;
 }
@@ -204,12 +233,10 @@ int batch_run(answering *a, const char *path) {
     if (status != PALI_OK) code = cli_fail_library(c, status, "batch");
     if (!code) code = stream_run(&s);
     pali_batch_free(s.batch); /* before the pictures */
-    for (size_t i = 0; i < s.n; i++) {
-        entry_free_pictures(&s, entry_at(&s, i));
-        json_decref(entry_at(&s, i)->answer);
-    }
+    for (size_t i = 0; i < s.n; i++) entry_free(&s, entry_at(&s, i));
     free(s.ring);
     input_lines_close(&s.lines);
+    if (!code && a->export) code = export_write(c, a->export);
     if (!code && s.n_failed) {
         code = cli_fail(c, "batch: %s: %zu of %zu requests failed, the first on line %zu", s.shown, s.n_failed, s.n_lines, s.first_failed);
     }

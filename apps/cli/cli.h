@@ -63,7 +63,20 @@ int cli_open_stored(cli *c, pali_model **model);
 /* "q8": PALI_DTYPE_Q8_0; NULL: AUTO. */
 pali_dtype cli_dtype(const char *name);
 
+/* The tokenizer of --tokenizer or -m; the weights are opened only where there is no other way, or with_model. An exit code;
+ * opened_tokenizer_free in either case. */
+typedef struct opened_tokenizer {
+    pali_model *model;               /* NULL unless opened */
+    pali_tokenizer *own;             /* NULL: the model's */
+    const pali_tokenizer *tokenizer;
+} opened_tokenizer;
+int cli_open_tokenizer(cli *c, bool with_model, opened_tokenizer *t);
+void opened_tokenizer_free(opened_tokenizer *t);
+
 int cmd_run(cli *c);
+/* detect, segment, caption, ask, ocr */
+int cmd_task(cli *c);
+int cmd_objects(cli *c);
 int cmd_score(cli *c);
 int cmd_embed(cli *c);
 int cmd_tokenize(cli *c);

@@ -9,7 +9,7 @@ static int print_texts(cli *c, const pali_result *result) {
     for (size_t i = 0; i < pali_result_count(result) && !code; i++) {
         pali_sequence s = {.struct_size = sizeof s};
         pali_status status = pali_result_get(result, i, &s);
-        if (status != PALI_OK) return cli_fail_library(c, status, "run");
+        if (status != PALI_OK) return cli_fail_library(c, status, c->command->name);
         code = cli_write(c, s.text, s.n_text_bytes);
         if (!code) code = cli_write(c, "\n", 1);
     }
@@ -23,36 +23,45 @@ static void note_times(cli *c, const answering *a, const pali_result *result) {
              t.image_tokens, t.prompt_tokens, t.generated_tokens, a->load_ms, t.preprocess_ms, t.vision_ms, t.prefill_ms, t.decode_ms);
 }
 
-/* Prints the JSON object of the answer. */
-static int print_json(const answering *a, const pictures *images, const pali_result *result, double images_ms, double total_ms) {
-    pali_objects *objects;
-    pali_status status = answer_objects(a, images, result, &objects);
-    if (status != PALI_OK) return cli_fail_library(a->c, status, "run");
-    int code = report_print(a->c, answer_json(a, images, result, objects, images_ms, total_ms));
-    if (!code && a->c->args.verbose) {
-        cli_note(a->c, "%zu objects, %zu tokens of the answer in none", pali_objects_count(objects), pali_objects_stray_count(objects));
+/* Finds the objects, writes what is made of them, and prints them as the options say, if they say so. */
+static int finish_objects(answering *a, const pictures *images, const pali_result *result, bool table, double images_ms, double start_ms) {
+    cli *c = a->c;
+    const char *name = c->args.images.items[0];
+    found objects;
+    fault f;
+    if (!answer_objects(a, images, result, 0, name, &objects, &f)) return cli_fail_fault(c, &f);
+    int code = CLI_OK;
+    if (a->export) {
+        json_t *answer = answer_json(a, images, result, &objects, images_ms, images_ms + cli_clock_ms() - start_ms);
+        if (!export_add(a->export, name, answer, &f)) code = cli_fail_fault(c, &f);
+        json_decref(answer);
+        if (!code) code = export_write(c, a->export);
+    } else if (c->args.json) {
+        code = report_print(c, answer_json(a, images, result, &objects, images_ms, images_ms + cli_clock_ms() - start_ms));
+    } else if (table) {
+        code = found_print(c, &objects);
     }
-    pali_objects_free(objects);
+    if (!code && table && !objects.n) cli_note(c, "nothing found (--raw prints the model's answer)");
+    if (!code && c->args.verbose) {
+        cli_note(c, "%zu objects, %zu tokens of the answer in none", objects.n, pali_objects_stray_count(objects.objects));
+    }
+    found_free(&objects);
     return code;
 }
 
 static int run_once(answering *a, const pictures *images, const char *prompt, double images_ms) {
     cli *c = a->c;
-    bool stream = !c->args.json && c->args.n_beams == 1;
+    const args *given = &c->args;
+    bool table = command_lists_objects(c->command) && !given->raw && !given->json && !given->format;
+    bool text = !given->json && !given->format && !table, stream = text && given->n_beams == 1;
     pali_result *result = NULL;
     int code;
     double start_ms = cli_clock_ms();
     pali_status status = answer_generate(a, images, prompt, stream, &result, &code);
-    if (status != PALI_OK) return code ? code : cli_fail_library(c, status, "run");
-    double total_ms = images_ms + cli_clock_ms() - start_ms;
-    code = report_is_finite(result) ? CLI_OK : cli_fail(c, "run: %s", REPORT_NOT_FINITE);
-    if (!code) {
-        if (c->args.json) {
-            code = print_json(a, images, result, images_ms, total_ms);
-        } else {
-            code = stream ? cli_write(c, "\n", 1) : print_texts(c, result);
-        }
-    }
+    if (status != PALI_OK) return code ? code : cli_fail_library(c, status, c->command->name);
+    code = report_is_finite(result) ? CLI_OK : cli_fail(c, "%s: %s", c->command->name, REPORT_NOT_FINITE);
+    if (!code && text) code = stream ? cli_write(c, "\n", 1) : print_texts(c, result);
+    if (!code && (!text || given->draw || given->masks)) code = finish_objects(a, images, result, table, images_ms, start_ms);
     if (!code) note_times(c, a, result);
     pali_result_free(result);
     return code;
@@ -66,11 +75,11 @@ static int check_usage(cli *c) {
     if (code) return code;
     if (a->batch && (a->images.n || a->prompt)) return cli_usage(c, "run: --batch: pictures and prompts come from its lines: no -i or -p expected");
     if (!a->batch && a->batch_size) return cli_usage(c, "run: --batch-size: only with --batch");
-    if (!a->batch && !a->images.n) return cli_usage(c, "run: no picture: -i FILE expected");
+    if (!a->batch && !a->images.n) return cli_usage(c, "%s: no picture: -i FILE expected", c->command->name);
     if (!a->batch && !a->prompt) return cli_usage(c, "run: no prompt: -p TEXT expected, for instance -p \"caption en\"");
-    if (a->n_beams > 1 && a->temperature > 0) return cli_usage(c, "run: --num-beams: beam search does not sample: no --temp expected");
-    if (a->n_return > a->n_beams) return cli_usage(c, "run: --num-return: at most --num-beams (%llu) expected", (unsigned long long)a->n_beams);
-    return CLI_OK;
+    if (a->n_beams > 1 && a->temperature > 0) return cli_usage(c, "%s: --num-beams: beam search does not sample: no --temp expected", c->command->name);
+    if (a->n_return > a->n_beams) return cli_usage(c, "%s: --num-return: at most --num-beams (%llu) expected", c->command->name, (unsigned long long)a->n_beams);
+    return outputs_check(c);
 }
 
 int cmd_run(cli *c) {
@@ -92,8 +101,9 @@ int cmd_run(cli *c) {
     if (!code) code = cli_open(c, &model, &session);
     if (!code) {
         answering answers;
-        answering_init(&answers, c, model, session, cli_clock_ms() - start_ms);
-        code = a->batch ? batch_run(&answers, a->batch) : run_once(&answers, &images, prompt, images_ms);
+        code = answering_init(&answers, c, model, session, cli_clock_ms() - start_ms);
+        if (!code) code = a->batch ? batch_run(&answers, a->batch) : run_once(&answers, &images, prompt, images_ms);
+        answering_free(&answers);
     }
     cli_watch(NULL);
     pali_session_free(session);

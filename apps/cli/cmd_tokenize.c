@@ -2,44 +2,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "input.h"
 #include "report.h"
 
 typedef struct tokenizing {
     cli *c;
-    pali_model *model;               /* NULL unless opened */
-    pali_tokenizer *own;             /* NULL: the model's */
+    opened_tokenizer opened;
+    const pali_model *model;         /* NULL unless opened */
     const pali_tokenizer *tokenizer;
 } tokenizing;
-
-static int open_file(tokenizing *t, const char *path) {
-    pali_status status = pali_tokenizer_load(&t->own, path);
-    if (status != PALI_OK) return cli_fail_library(t->c, status, "tokenizer");
-    t->tokenizer = t->own;
-    return CLI_OK;
-}
-
-static int open_tokenizer(tokenizing *t) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
-    const args *a = &t->c->args;
-    if (!a->prompt_template && a->tokenizer) return open_file(t, a->tokenizer);
-    if (!a->model) return cli_usage(t->c, "tokenize: no tokenizer: --tokenizer FILE or -m MODEL expected");
-    for (size_t i = 0; !a->prompt_template && i < sizeof names / sizeof *names; i++) {
-        size_t n = strlen(a->model) + strlen(names[i]) + 2;
-        char *path = malloc(n);
-        if (!path) return cli_fail(t->c, "tokenizer: out of memory");
-        (void)snprintf(path, n, "%s/%s", a->model, names[i]);
-        int code = access(path, F_OK) == 0 ? open_file(t, path) : CLI_OK;
-        free(path);
-        if (code || t->tokenizer) return code;
-    }
-    int code = cli_open_stored(t->c, &t->model);
-    if (code) return code;
-    t->tokenizer = pali_model_tokenizer(t->model);
-    return t->tokenizer ? CLI_OK : cli_fail(t->c, "tokenizer: %s: none beside the model: --tokenizer FILE expected", a->model);
-}
 
 static int print_ids(const tokenizing *t, const int32_t *ids, size_t n) {
     cli *c = t->c;
@@ -158,7 +130,9 @@ int cmd_tokenize(cli *c) {
     if (a->decode && a->prompt_template) return cli_usage(c, "tokenize: --decode: no --prompt-template expected");
     if (a->images.n && !a->prompt_template) return cli_usage(c, "tokenize: -i: only --prompt-template takes pictures");
     tokenizing t = {.c = c};
-    int code = open_tokenizer(&t);
+    int code = cli_open_tokenizer(c, a->prompt_template, &t.opened);
+    t.model = t.opened.model;
+    t.tokenizer = t.opened.tokenizer;
     if (!code && a->lines) {
         code = each_line(&t);
     } else if (!code) {
@@ -167,7 +141,6 @@ int cmd_tokenize(cli *c) {
         if (!code) code = a->decode ? decode(&t, &whole) : encode(&t, &whole);
         free(whole.bytes);
     }
-    pali_tokenizer_free(t.own);
-    pali_model_free(t.model);
+    opened_tokenizer_free(&t.opened);
     return code;
 }

@@ -74,7 +74,7 @@ void help_command(FILE *out, const command *cmd) {
     fprintf(out, "\nOptions:\n");
     for (size_t i = 0; i < option_count; i++) {
         const option *o = &option_table[i];
-        if (!(o->commands & cmd->bit)) continue;
+        if (!(o->commands & cmd->bits)) continue;
         size_t column = print_option_name(out, o);
         if (column + 2 > HELP_COLUMN) {
             fputc('\n', out);
@@ -151,7 +151,7 @@ void help_man(FILE *out, const command *cmd) {
     fprintf(out, ".SH OPTIONS\n");
     for (size_t i = 0; i < option_count; i++) {
         const option *o = &option_table[i];
-        if (!(o->commands & cmd->bit)) continue;
+        if (!(o->commands & cmd->bits)) continue;
         fprintf(out, ".TP\n\\fB");
         if (o->letter) fprintf(out, "\\-%c\\fR, \\fB", o->letter);
         fputs("\\-\\-", out);
@@ -176,7 +176,7 @@ void help_completion(FILE *out) {
     for (size_t i = 0; i < command_count; i++) {
         fprintf(out, "    %s) words=\"", command_table[i].name);
         for (size_t j = 0; j < option_count; j++) {
-            if (option_table[j].commands & command_table[i].bit) fprintf(out, "--%s ", option_table[j].name);
+            if (option_table[j].commands & command_table[i].bits) fprintf(out, "--%s ", option_table[j].name);
         }
         fprintf(out, "\" ;;\n");
     }

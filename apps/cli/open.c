@@ -1,5 +1,6 @@
 /* open.c: from -m, --tokenizer, --dtype and -t to a model and a session. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -64,4 +65,38 @@ int cli_open(cli *c, pali_model **model, pali_session **session) {
     }
     cli_watch(*session);
     return CLI_OK;
+}
+
+static int open_tokenizer_file(cli *c, const char *path, opened_tokenizer *t) {
+    pali_status status = pali_tokenizer_load(&t->own, path);
+    if (status != PALI_OK) return cli_fail_library(c, status, "tokenizer");
+    t->tokenizer = t->own;
+    return CLI_OK;
+}
+
+int cli_open_tokenizer(cli *c, bool with_model, opened_tokenizer *t) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
+    const args *a = &c->args;
+    *t = (opened_tokenizer){0};
+    if (!with_model && a->tokenizer) return open_tokenizer_file(c, a->tokenizer, t);
+    if (!a->model) return cli_usage(c, "%s: no tokenizer: --tokenizer FILE or -m MODEL expected", c->command->name);
+    for (size_t i = 0; !with_model && i < sizeof names / sizeof *names; i++) {
+        size_t n = strlen(a->model) + strlen(names[i]) + 2;
+        char *path = malloc(n);
+        if (!path) return cli_fail(c, "tokenizer: out of memory");
+        (void)snprintf(path, n, "%s/%s", a->model, names[i]);
+        int code = access(path, F_OK) == 0 ? open_tokenizer_file(c, path, t) : CLI_OK;
+        free(path);
+        if (code || t->tokenizer) return code;
+    }
+    int code = cli_open_stored(c, &t->model);
+    if (code) return code;
+    t->tokenizer = pali_model_tokenizer(t->model);
+    return t->tokenizer ? CLI_OK : cli_fail(c, "tokenizer: %s: none beside the model: --tokenizer FILE expected", a->model);
+}
+
+void opened_tokenizer_free(opened_tokenizer *t) {
+    pali_tokenizer_free(t->own);
+    pali_model_free(t->model);
+    *t = (opened_tokenizer){0};
 }

@@ -9,12 +9,14 @@
 #include "cli.h"
 
 enum { RUN = 1u, SCORE = 2u, EMBED = 4u, TOKENIZE = 8u, INSPECT = 16u, BENCH = 32u, QUANTIZE = 64u };
-#define LOADING (RUN | SCORE | EMBED | TOKENIZE | INSPECT | BENCH | QUANTIZE)
+/* What run has and its shorthands, which have all its other options, do not; and what they have beside them. */
+enum { PROMPTED = 128u, WITH_WORDS = 256u, LISTING = 512u, IN_LANGUAGE = 1024u, OBJECTS = 2048u };
+#define LOADING (RUN | SCORE | EMBED | TOKENIZE | INSPECT | BENCH | QUANTIZE | OBJECTS)
 #define ANSWERING (RUN | SCORE)
 #define COMPUTING (RUN | SCORE | EMBED | BENCH)
 
 const command command_table[] = {
-    {"run", RUN, cmd_run, "answer a prompt about one or more pictures", "-m MODEL -i IMAGE -p PROMPT [options]",
+    {"run", RUN | PROMPTED, cmd_run, "answer a prompt about one or more pictures", "-m MODEL -i IMAGE -p PROMPT [options]",
      "Text streams to standard output as it is generated; with --json one object is printed at the end. Decoding is greedy "
      "unless --temp or --num-beams says otherwise, and then a given --seed always gives the same answer.\n\n"
      "With --batch each line of the file is a request {\"image\": \"a.jpg\", \"prompt\": \"caption en\"} (image may be a list; "
@@ -26,6 +28,30 @@ const command command_table[] = {
      "paligemma run -m paligemma-3b-mix-224 -i cat.jpg -p \"caption en\"\n"
      "paligemma run -m paligemma-3b-mix-224 -i cat.jpg -p \"detect cat\" --json\n"
      "paligemma run -m paligemma-3b-mix-224 --batch requests.jsonl > answers.jsonl"},
+    {"detect", RUN | WITH_WORDS | LISTING, cmd_task, "find things in a picture: boxes", "-m MODEL -i IMAGE NAME... [options]",
+     "Asks for the named things with the prompt \"detect NAME ; NAME\" (in lower case, as the model was trained) and prints a table "
+     "of what was found: number, label, score, and the box in pixels, from the upper left corner to the lower right one. --raw "
+     "prints the model's answer instead, --json the object that run prints.",
+     "paligemma detect -m paligemma-3b-mix-224 -i cat.jpg cat dog\n"
+     "paligemma detect -m paligemma-3b-mix-224 -i cat.jpg \"cat's left ear\" --draw found.png"},
+    {"segment", RUN | WITH_WORDS | LISTING, cmd_task, "find things in a picture: boxes and outlines", "-m MODEL -i IMAGE NAME... [options]",
+     "As detect with the prompt \"segment NAME ; NAME\". The table's last column is the share of the picture that the mask covers. "
+     "Masks need the mask codec vae-oid.npz, beside the model or given with --vae.",
+     "paligemma segment -m paligemma-3b-mix-224 -i cat.jpg cat --draw found.svg\n"
+     "paligemma segment -m paligemma-3b-mix-224 -i cat.jpg cat --masks masks"},
+    {"caption", RUN | IN_LANGUAGE, cmd_task, "describe a picture in a sentence", "-m MODEL -i IMAGE [options]",
+     "Answers the prompt \"caption LANG\".", "paligemma caption -m paligemma-3b-mix-224 -i cat.jpg --lang fr"},
+    {"ask", RUN | WITH_WORDS | IN_LANGUAGE, cmd_task, "answer a question about a picture", "-m MODEL -i IMAGE QUESTION [options]",
+     "Answers the prompt \"answer LANG QUESTION\", usually with a word or two.", "paligemma ask -m paligemma-3b-mix-224 -i cat.jpg \"what is the cat doing?\""},
+    {"ocr", RUN, cmd_task, "read the text in a picture", "-m MODEL -i IMAGE [options]",
+     "Answers the prompt \"ocr\" with all text in the picture, from left to right and from top to bottom. Small text needs a model of a "
+     "higher resolution.",
+     "paligemma ocr -m paligemma-3b-mix-224 -i cat.jpg"},
+    {"objects", OBJECTS | WITH_WORDS, cmd_objects, "boxes and masks of an answer that is there already", "(-m MODEL | --tokenizer FILE) -i IMAGE ANSWER [options]",
+     "Reads an answer as the model writes it, location tokens and all, and does what detect and segment do with theirs: a table, JSON, "
+     "--draw, --masks, --format. ANSWER may be - for standard input. No model runs; scores are not known.",
+     "paligemma objects -m paligemma-3b-mix-224 -i cat.jpg \"<loc0256><loc0128><loc0768><loc0896> cat\" --draw found.png\n"
+     "paligemma detect -m paligemma-3b-mix-224 -i cat.jpg cat --raw | paligemma objects -m paligemma-3b-mix-224 -i cat.jpg -"},
     {"score", SCORE, cmd_score, "log-probability of given answers", "-m MODEL -i IMAGE -p PROMPT --answer TEXT... [options]",
      "Prints one line per answer, in the given order: the log-probability of the answer followed by the end token, a tab, "
      "and the answer.",
@@ -63,11 +89,11 @@ const option option_table[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "PATH", 0, 0, LOADING, "model: a directory in Hugging Face layout or a .gguf file"},
     {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), "FILE", 0, 0, LOADING & ~(unsigned)BENCH,
      "tokenizer.json, tokenizer.model or a .gguf file (default: beside or in the model)"},
-    {"image", 'i', OPTION_LIST, AT(images), "FILE", 0, 0, RUN | SCORE | EMBED | TOKENIZE | BENCH,
+    {"image", 'i', OPTION_LIST, AT(images), "FILE", 0, 0, RUN | SCORE | EMBED | TOKENIZE | BENCH | OBJECTS,
      "picture, - for standard input; repeat for several pictures of one prompt, in order"},
-    {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT", 0, 0, RUN | SCORE | EMBED | TOKENIZE,
+    {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT", 0, 0, PROMPTED | SCORE | EMBED | TOKENIZE,
      "prompt; @FILE reads a file and - standard input, less one final newline"},
-    {"threads", 't', OPTION_NATURAL, AT(n_threads), "N", 1, 1024, LOADING, "threads (default: physical cores); answers do not depend on it"},
+    {"threads", 't', OPTION_NATURAL, AT(n_threads), "N", 1, 1024, LOADING & ~(unsigned)OBJECTS, "threads (default: physical cores); answers do not depend on it"},
     {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING, "convert weights while loading (default: as stored)"},
     {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, QUANTIZE, "type of the weights (default: q8)"},
     {"vision-dtype", 0, OPTION_CHOICE, AT(vision_dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING | QUANTIZE,
@@ -89,10 +115,19 @@ const option option_table[] = {
     {"nms", 0, OPTION_REAL, AT(nms), "IOU", 0, 1, RUN,
      "leave out an object that a better one of the same label overlaps by at least IOU, intersection over union (0: none)"},
     {"min-score", 0, OPTION_REAL, AT(min_score), "F", 0, 1, RUN, "leave out objects with a score below F (0: none)"},
-    {"box-scale", 0, OPTION_CHOICE, AT(box_scale), "1024|1023", 0, 0, RUN,
+    {"box-scale", 0, OPTION_CHOICE, AT(box_scale), "1024|1023", 0, 0, RUN | OBJECTS,
      "what a location is a fraction of: 1024 as the published demos, 1023 as big_vision's evaluator (default: 1024)"},
-    {"batch", 0, OPTION_TEXT, AT(batch), "FILE", 0, 0, RUN, "answer one JSON request a line; - for standard input"},
-    {"batch-size", 0, OPTION_NATURAL, AT(batch_size), "N", 1, 64, RUN, "requests of --batch that are answered at once (default: 8)"},
+    {"draw", 0, OPTION_TEXT, AT(draw), "FILE", 0, 0, RUN | OBJECTS,
+     "draw the objects on the picture: a .png, .jpg or .svg file; with --batch a directory, or a name with {line} and {name} in it"},
+    {"masks", 0, OPTION_TEXT, AT(masks), "DIR", 0, 0, RUN | OBJECTS, "write each mask as a grey PNG of the picture's size, numbered as its object"},
+    {"vae", 0, OPTION_TEXT, AT(vae), "FILE", 0, 0, RUN | OBJECTS, "mask codec (default: vae-oid.npz or vae.safetensors beside the model)"},
+    {"format", 0, OPTION_CHOICE, AT(format), "coco|yolo|csv", 0, 0, RUN | OBJECTS, "write the objects for annotation tools instead of printing answers"},
+    {"output", 'o', OPTION_TEXT, AT(output), "PATH", 0, 0, RUN | OBJECTS,
+     "where --format writes: a file (default: standard output), for yolo a directory"},
+    {"batch", 0, OPTION_TEXT, AT(batch), "FILE", 0, 0, PROMPTED, "answer one JSON request a line; - for standard input"},
+    {"batch-size", 0, OPTION_NATURAL, AT(batch_size), "N", 1, 64, PROMPTED, "requests of --batch that are answered at once (default: 8)"},
+    {"lang", 0, OPTION_TEXT, AT(lang), "CODE", 0, 0, IN_LANGUAGE, "language of the answer (default: en), one of " LANGUAGES},
+    {"raw", 0, OPTION_FLAG, AT(raw), NULL, 0, 0, LISTING, "print the answer as the model wrote it, with its location tokens"},
     {"answer", 0, OPTION_LIST, AT(answers), "TEXT", 0, 0, SCORE, "an answer to score; repeatable"},
     {"answers", 0, OPTION_TEXT, AT(answers_file), "FILE", 0, 0, SCORE, "answers to score, one a line; - for standard input"},
     {"what", 0, OPTION_CHOICE, AT(what), "pixels|vision|projector|mean|hidden", 0, 0, EMBED, "which array (default: vision)"},
@@ -119,7 +154,7 @@ const option option_table[] = {
 const size_t option_count = sizeof option_table / sizeof *option_table;
 
 static const char *const planned_commands[] = {"convert", "merge", "finetune", "eval", "serve", "pull", "push"};
-static const char *const planned_options[] = {"lora", "draw", "masks", "vae"};
+static const char *const planned_options[] = {"lora"};
 static const char *const planned_dtypes[] = {"nf4", "int8"};
 #define IS_ONE_OF(name, list) is_one_of(name, list, sizeof(list) / sizeof *(list))
 
@@ -132,6 +167,10 @@ static bool is_one_of(const char *name, const char *const *list, size_t n) {
 
 bool command_is_planned(const char *name) {
     return IS_ONE_OF(name, planned_commands);
+}
+
+bool command_lists_objects(const command *cmd) {
+    return cmd->bits & LISTING;
 }
 
 const command *command_find(const char *name) {
@@ -181,6 +220,7 @@ const char *command_nearest(const char *name) {
 
 void args_init(args *a) {
     memset(a, 0, sizeof *a);
+    a->lang = "en";
     a->what = "vision";
     a->early_stopping = "false";
     a->box_scale = "1024";
@@ -193,13 +233,14 @@ void args_init(args *a) {
 void args_free(args *a) {
     free(a->images.items);
     free(a->answers.items);
+    free(a->words.items);
     memset(a, 0, sizeof *a);
 }
 
 static const option *option_find(const command *cmd, const char *name, size_t n_name) {
     for (size_t i = 0; i < option_count; i++) {
         const option *o = &option_table[i];
-        if ((o->commands & cmd->bit) && strlen(o->name) == n_name && !memcmp(o->name, name, n_name)) return o;
+        if ((o->commands & cmd->bits) && strlen(o->name) == n_name && !memcmp(o->name, name, n_name)) return o;
     }
     return NULL;
 }
@@ -207,7 +248,7 @@ static const option *option_find(const command *cmd, const char *name, size_t n_
 static const option *option_find_letter(const command *cmd, char letter) {
     for (size_t i = 0; i < option_count; i++) {
         const option *o = &option_table[i];
-        if ((o->commands & cmd->bit) && o->letter == letter) return o;
+        if ((o->commands & cmd->bits) && o->letter == letter) return o;
     }
     return NULL;
 }
@@ -274,7 +315,7 @@ static bool unknown_option(const command *cmd, const char *name, size_t n_name, 
     const char *best = NULL;
     size_t distance = 3;
     for (size_t i = 0; i < option_count; i++) {
-        if (option_table[i].commands & cmd->bit) nearest_update(typed, option_table[i].name, &best, &distance);
+        if (option_table[i].commands & cmd->bits) nearest_update(typed, option_table[i].name, &best, &distance);
     }
     if (best) {
         (void)snprintf(message, n_message, "%s: --%s: unknown option: did you mean --%s?", cmd->name, typed, best);
@@ -287,18 +328,26 @@ static bool unknown_option(const command *cmd, const char *name, size_t n_name, 
 bool args_parse(args *a, const command *cmd, int argc, char **argv, char *message, size_t n_message) {
     a->images.items = calloc((size_t)argc, sizeof *a->images.items);
     a->answers.items = calloc((size_t)argc, sizeof *a->answers.items);
-    if (!a->images.items || !a->answers.items) {
+    a->words.items = calloc((size_t)argc, sizeof *a->words.items);
+    if (!a->images.items || !a->answers.items || !a->words.items) {
         (void)snprintf(message, n_message, "%s: out of memory", cmd->name);
         return false;
     }
+    bool words_only = false;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i], *value = NULL;
         const option *o;
-        if (!strcmp(arg, "--") || arg[0] != '-' || !arg[1]) {
-            const char *extra = strcmp(arg, "--") ? arg : i + 1 < argc ? argv[i + 1] : NULL;
-            if (!extra) break;
-            (void)snprintf(message, n_message, "%s: \"%s\": unexpected argument: options only (-m MODEL, -i IMAGE, -p PROMPT)", cmd->name, extra);
+        if (words_only || arg[0] != '-' || !arg[1]) {
+            if (cmd->bits & WITH_WORDS) {
+                a->words.items[a->words.n++] = arg;
+                continue;
+            }
+            (void)snprintf(message, n_message, "%s: \"%s\": unexpected argument: options only (\"paligemma %s --help\" lists them)", cmd->name, arg, cmd->name);
             return false;
+        }
+        if (!strcmp(arg, "--")) {
+            words_only = true;
+            continue;
         }
         if (arg[1] == '-') {
             size_t n_name = strcspn(arg + 2, "=");

@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Of the prompts that the model was trained or evaluated with. */
+#define LANGUAGES "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt quz ro ru sv sw te th tr uk vi zh"
+
 typedef struct text_list {
     const char **items; /* [n], room for every argument of the command line */
     size_t n;
@@ -15,18 +18,19 @@ typedef struct text_list {
 
 typedef struct args {
     const char *model, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
-        *early_stopping, *box_scale;
+        *early_stopping, *box_scale, *lang, *draw, *masks, *vae, *format;
     text_list images, answers;
+    text_list words; /* what is no option */
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;
-    bool json, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap;
+    bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap;
 } args;
 
 typedef struct cli cli;
 
 typedef struct command {
     const char *name;
-    unsigned bit;        /* which options it has */
+    unsigned bits;       /* which options it has: those with one of them */
     int (*run)(cli *c);
     const char *summary; /* one line, no full stop */
     const char *usage;
@@ -55,6 +59,8 @@ extern const size_t option_count;
 const command *command_find(const char *name);
 /* The nearest name within two edits or with that beginning, or NULL. */
 const char *command_nearest(const char *name);
+/* detect and segment: what they print is a table of objects. */
+bool command_lists_objects(const command *cmd);
 /* Commands and options of the contract that this version does not have yet. */
 bool command_is_planned(const char *name);
 

@@ -53,6 +53,20 @@ expect_error 1 tokenize --tokenizer "$PICTURE" -p x
 expect_error 1 inspect -m nowhere
 expect_error 1 bench --random 4b-123
 
+# outputs that cannot be written are known before the model is opened
+: >file
+for bad in "--draw nowhere/x.png" "--masks nowhere/masks" "--masks file" "--format coco -o nowhere/x" "--format csv -o ." "--format yolo -o file"; do
+    # shellcheck disable=SC2086 # words
+    expect_error 1 run -m nomodel -i "$PICTURE" -p x $bad
+    ! grep -q nomodel err || say_failure "$last: the model was opened first"
+done
+expect_error 1 run -m "$MODEL" -i "$PICTURE" -p x --vae nowhere.npz
+stderr_says "nowhere.npz"
+expect_error 1 run -m "$MODEL" -i "$PICTURE" -p x --vae "$PICTURE"
+expect_error 1 objects -m "$MODEL" -i nowhere.jpg x
+expect_error 1 objects -m "$MODEL" -i "$PICTURE" "$(printf 'c\377t')"
+expect_error 1 objects --tokenizer nowhere.json -i "$PICTURE" x
+
 mkdir outdir
 expect_error 1 embed -m "$MODEL" -i "$PICTURE" -o outdir/none/x.npy
 expect_error 1 embed -m "$MODEL" -i nowhere.jpg -o outdir/x.npy

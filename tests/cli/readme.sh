@@ -1,5 +1,5 @@
-# The README's commands work as written: lines after "$ " that begin with paligemma or build/bin/paligemma, with the tiny
-# model in the place of the real one. Commands that build, install or download are what runs this test, and are listed.
+# The commands of the README and of doc/ work as written: lines after "$ " that begin with paligemma or build/bin/paligemma,
+# with the tiny model in the place of the real one. Commands that build, install or download are what runs this test, and are listed.
 . "$SOURCE/tests/cli/lib.sh"
 ln -s "$MODEL" paligemma-3b-mix-224
 ln -s "$SOURCE/examples" examples
@@ -9,7 +9,9 @@ mkdir -p build/bin
 ln -s "$PROGRAM" build/bin/paligemma
 PATH=$work/build/bin:$PATH
 n=0
-sed -n 's/^ *\$ //p' "$SOURCE/README.md" >commands
+ln -s "$SOURCE/tests" tests
+ln -s "$SOURCE/doc" doc
+cat "$SOURCE/README.md" "$SOURCE"/doc/*.md | sed -n 's/^ *\$ //p' >commands
 while read -r line; do
     case $line in
     *--random*) echo "left out: $line" && continue ;;
@@ -17,9 +19,10 @@ while read -r line; do
     *) echo "left out: $line" && continue ;;
     esac
     n=$((n + 1))
-    rm -f out
+    rm -f out err
+    n_files=$(ls | wc -l)
     eval "$line" >out 2>err </dev/null || say_failure "$line"
-    [ -s out ] || [ -s cat.npy ] || [ -s mix-224-q8.gguf ] || say_failure "$line: printed nothing"
+    [ -s out ] || [ -s err ] || [ "$(ls | wc -l)" -gt $((n_files + 2)) ] || say_failure "$line: printed and wrote nothing"
 done <commands
 echo "$n commands run"
 [ "$n" -ge 5 ] || say_failure "too few commands were found"

@@ -13,7 +13,7 @@ expect_error 2 run --max
 stderr_says "did you mean --max-tokens?"
 expect_error 2 run --decode
 expect_error 2 run -Z
-expect_error 2 run --draw out.png
+expect_error 2 run --lora adapter
 stderr_says "not available in this version"
 expect_error 2 run --dtype nf4
 stderr_says "not available in this version"
@@ -33,6 +33,35 @@ expect_error 2 run -m "$MODEL" --batch x -p y
 expect_error 2 score -m "$MODEL" -i "$PICTURE" -p x
 expect_error 2 embed -m "$MODEL" -i "$PICTURE"
 expect_error 2 embed -m "$MODEL" -i "$PICTURE" -o x.npy --what everything
+for command in detect segment; do
+    expect_error 2 $command -m "$MODEL" -i "$PICTURE"
+    stderr_says "$command -i cat.jpg cat dog"
+    expect_error 2 $command -m "$MODEL" -i "$PICTURE" cat "  "
+    expect_error 2 $command -m "$MODEL" cat
+    stderr_says "$command: no picture"
+    expect_error 2 $command -m "$MODEL" -i "$PICTURE" -p cat
+done
+expect_error 2 detect -m "$MODEL" -i "$PICTURE" "$(printf 'c\377t')"
+expect_error 2 detect -m "$MODEL" -i "$PICTURE" cat --batch x
+expect_error 2 ask -m "$MODEL" -i "$PICTURE"
+expect_error 2 caption -m "$MODEL" -i "$PICTURE" a cat
+stderr_says "unexpected argument"
+expect_error 2 caption -m "$MODEL" -i "$PICTURE" --lang xx
+expect_error 2 caption -m "$MODEL" -i "$PICTURE" --lang ""
+expect_error 2 ask -m "$MODEL" -i "$PICTURE" --lang french "what is it?"
+expect_error 2 objects -i "$PICTURE" x
+expect_error 2 objects -m "$MODEL" x
+expect_error 2 objects -m "$MODEL" -i "$PICTURE"
+expect_error 2 objects -m "$MODEL" -i "$PICTURE" a b
+expect_error 2 objects -m "$MODEL" -i - -
+for bad in "--draw out" "--draw out.gif" "--draw {name}.png.txt" "-o x" "--format coco --json" "--format yolo" "--format yolo -o -" "--format voc"; do
+    # shellcheck disable=SC2086 # words
+    expect_error 2 run -m "$MODEL" -i "$PICTURE" -p x $bad
+done
+: >empty.jsonl
+expect_error 2 run -m "$MODEL" --batch empty.jsonl --draw out.png
+stderr_says "{name}"
+expect_error 2 run -m "$MODEL" --batch empty.jsonl --draw "{name}.gif"
 expect_error 2 tokenize -p x
 expect_error 2 bench
 expect_error 2 inspect
@@ -45,11 +74,11 @@ expect_error 2 quantize -m "$MODEL" -o x.gguf --vision-dtype q3
 
 expect 0 --help
 stdout_says "usage: paligemma COMMAND"
-for planned in finetune serve --lora --draw; do
+for planned in finetune serve --lora; do
     ! grep -q -- "$planned" out || say_failure "help lists $planned, which this version does not have"
 done
 expect 0 --version
-for command in run score embed tokenize inspect bench quantize; do
+for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize; do
     expect 0 "$command" --help
     stdout_says "usage: paligemma $command"
     mv out help
