@@ -71,7 +71,8 @@ static void outline_of_known_shapes(void **state) {
     assert_int_equal(o.n_curves, 1);
     assert_in_range(o.n_points, 4, 12);
     for (size_t i = 0; i < o.n_points; i++) {
-        double from_border = fmin(fmin((double)o.xy[2 * i], N - (double)o.xy[2 * i]), fmin((double)o.xy[2 * i + 1], N - (double)o.xy[2 * i + 1]));
+        double from_border =
+            fmin(fmin((double)o.xy[2 * i], N - (double)o.xy[2 * i]), fmin((double)o.xy[2 * i + 1], N - (double)o.xy[2 * i + 1]));
         assert_true(fabs(from_border) < 0.51);
     }
     outline_free(&o);
@@ -133,7 +134,8 @@ static void plates_do_not_meet(void **state) {
         for (int i = 0; i < N; i++) {
             if (!plates[i].placed) continue;
             counted++;
-            assert_true(plates[i].x >= 0 && plates[i].y >= 0 && plates[i].x + plates[i].w <= w + 1e-9 && plates[i].y + plates[i].h <= h + 1e-9);
+            assert_true(plates[i].x >= 0 && plates[i].y >= 0 && plates[i].x + plates[i].w <= w + 1e-9 &&
+                        plates[i].y + plates[i].h <= h + 1e-9);
             for (int j = 0; j < i; j++) assert_false(plates[j].placed && plates_overlap(&plates[i], &plates[j]));
         }
         assert_int_equal(n, counted);
@@ -305,8 +307,12 @@ static void sizes_follow_the_picture(void **state) {
 static void degenerate_objects(void **state) {
     (void)state;
     draw_object objects[] = {
-        object_of("point", 50, 200, 50, 200, 0.1), object_of("line", 100, 200, 300, 200, 0.1), object_of("reversed", 300, 200, 100, 100, 0.1),
-        object_of("nan", (double)NAN, 0, 10, 10, 0.1), object_of("inf", 0, 0, (double)INFINITY, 10, 0.1), object_of("outside", 500, 10, 600, 20, 0.1),
+        object_of("point", 50, 200, 50, 200, 0.1),
+        object_of("line", 100, 200, 300, 200, 0.1),
+        object_of("reversed", 300, 200, 100, 100, 0.1),
+        object_of("nan", (double)NAN, 0, 10, 10, 0.1),
+        object_of("inf", 0, 0, (double)INFINITY, 10, 0.1),
+        object_of("outside", 500, 10, 600, 20, 0.1),
         object_of("beyond", 350, 250, 1e300, 1e300, (double)NAN),
     };
     draw_notes notes;
@@ -345,7 +351,8 @@ static void svg_start(GMarkupParseContext *context, const char *name, const char
     if (!strcmp(class, "plate") && facts->n_plates < 64) {
         facts->plates[facts->n_plates++] = (plate){.x = atof(x), .y = atof(y), .w = atof(w), .h = atof(h)};
     }
-    if (!strcmp(class, "line") && !strcmp(name, "rect") && facts->n_objects <= 64) (void)snprintf(facts->colors[facts->n_objects - 1], 16, "%s", stroke);
+    if (!strcmp(class, "line") && !strcmp(name, "rect") && facts->n_objects <= 64)
+        (void)snprintf(facts->colors[facts->n_objects - 1], 16, "%s", stroke);
 }
 
 static void svg_end(GMarkupParseContext *context, const char *name, void *user, GError **error) {
@@ -359,7 +366,8 @@ static void svg_text(GMarkupParseContext *context, const char *text, size_t n_by
     svg_facts *facts = user;
     if (facts->in_title && facts->n_titles < 64) (void)snprintf(facts->titles[facts->n_titles++], 512, "%.*s", (int)n_bytes, text);
     size_t used = strlen(facts->text);
-    if (facts->in_text && used + n_bytes + 2 < sizeof facts->text) (void)snprintf(facts->text + used, sizeof facts->text - used, "%.*s\n", (int)n_bytes, text);
+    if (facts->in_text && used + n_bytes + 2 < sizeof facts->text)
+        (void)snprintf(facts->text + used, sizeof facts->text - used, "%.*s\n", (int)n_bytes, text);
 }
 
 /* GLib's parser demands what XML demands of the parts we use, valid UTF-8 included. */
@@ -376,8 +384,15 @@ static svg_facts *svg_read(encoded file) {
 
 static void svg_has_every_object(void **state) {
     (void)state;
-    static const char *const labels[] = {"cat", "قطة سوداء", "自行车", "मोटरसाइकिल", "<script>alert(\"&\")</script>", "👩‍🚀", "ลูกสุนัข",
-                                         "a very long description of the object that goes on and on and never seems to end although nobody reads it"};
+    static const char *const labels[] = {"cat",
+                                         "قطة سوداء",
+                                         "自行车",
+                                         "मोटरसाइकिल",
+                                         "<script>alert(\"&\")</script>",
+                                         "👩‍🚀",
+                                         "ลูกสุนัข",
+                                         "a very long description of the object that goes on and on and never seems to end although "
+                                         "nobody reads it"};
     enum { N = 24, N_LABELS = sizeof labels / sizeof *labels };
     draw_object objects[N];
     for (int i = 0; i < N; i++) objects[i] = object_of(labels[i % N_LABELS], 20 + 25 * i, 300 - 10 * i, 180 + 25 * i, 420 - 7 * i, 0.01 * i);
@@ -435,14 +450,16 @@ static void hostile_labels(void **state) {
         for (int i = 0; i < N; i++) {
             size_t n = (size_t)(rng_uniform(&r) * 300);
             /* all bytes; or marks on one letter; or markup and controls */
-            static const char *const pieces[] = {"\xcc\x81", "\xe2\x80\xae", "]]>", "\x1b", "&#0;", "\xf4\x90\x80\x80", "\xef\xbf\xbf", "\xf0\x9f\x8f\xb4"};
+            static const char *const pieces[] = {"\xcc\x81", "\xe2\x80\xae",     "]]>",          "\x1b",
+                                                 "&#0;",     "\xf4\x90\x80\x80", "\xef\xbf\xbf", "\xf0\x9f\x8f\xb4"};
             for (size_t k = 0; k < n; k++) bytes[i][k] = (char)(rng_next(&r) >> 56);
             for (size_t k = 0; round % 2 && k + 5 < n;) {
                 const char *piece = pieces[rng_next(&r) % 8];
                 memcpy(bytes[i] + k, piece, strlen(piece));
                 k += strlen(piece);
             }
-            objects[i] = (draw_object){.label = bytes[i], .n_label_bytes = n, .box = {10 * i, 20 * i, 10 * i + 80, 20 * i + 60}, .score = 0.5};
+            objects[i] =
+                (draw_object){.label = bytes[i], .n_label_bytes = n, .box = {10 * i, 20 * i, 10 * i + 80, 20 * i + 60}, .score = 0.5};
         }
         free(svg_read(draw_objects(320, 320, objects, N, DRAW_SVG, NULL)));
         pali_image_free(decode(draw_objects(320, 320, objects, N, DRAW_PNG, NULL)));
@@ -496,10 +513,18 @@ static void without_a_font(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest no_font[] = {cmocka_unit_test(without_a_font)};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(outline_separates_pixels),     cmocka_unit_test(outline_of_known_shapes),  cmocka_unit_test(outline_of_noise_is_bounded),
-        cmocka_unit_test(plates_do_not_meet),           cmocka_unit_test(plates_at_their_usual_places), cmocka_unit_test(labels_are_clean),
-        cmocka_unit_test(raster_has_box_mask_and_plate), cmocka_unit_test(sizes_follow_the_picture), cmocka_unit_test(degenerate_objects),
-        cmocka_unit_test(svg_has_every_object),         cmocka_unit_test(colors_are_stable_and_differ), cmocka_unit_test(hostile_labels),
+        cmocka_unit_test(outline_separates_pixels),
+        cmocka_unit_test(outline_of_known_shapes),
+        cmocka_unit_test(outline_of_noise_is_bounded),
+        cmocka_unit_test(plates_do_not_meet),
+        cmocka_unit_test(plates_at_their_usual_places),
+        cmocka_unit_test(labels_are_clean),
+        cmocka_unit_test(raster_has_box_mask_and_plate),
+        cmocka_unit_test(sizes_follow_the_picture),
+        cmocka_unit_test(degenerate_objects),
+        cmocka_unit_test(svg_has_every_object),
+        cmocka_unit_test(colors_are_stable_and_differ),
+        cmocka_unit_test(hostile_labels),
         cmocka_unit_test(files_are_whole_or_not_there),
     };
     if (argc > 1 && !strcmp(argv[1], "no-font")) return cmocka_run_group_tests(no_font, NULL, NULL);

@@ -17,8 +17,8 @@ static int read_answer(cli *c, input_text *out) {
 }
 
 static json_t *objects_report(const pictures *images, const input_text *text, const found *objects) {
-    return json_pack("{s:i, s:o, s:o, s:o}", "schema", REPORT_SCHEMA, "text", report_text(text->bytes, text->n_bytes), "images", images_json(images),
-                     "objects", found_json(objects));
+    return json_pack("{s:i, s:o, s:o, s:o}", "schema", REPORT_SCHEMA, "text", report_text(text->bytes, text->n_bytes), "images",
+                     images_json(images), "objects", found_json(objects));
 }
 
 static int print_objects(cli *c, const pictures *images, const input_text *text, const found *objects) {

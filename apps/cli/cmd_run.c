@@ -73,12 +73,15 @@ static int check_usage(cli *c) {
     const args *a = &c->args;
     int code = input_check_stdin(c);
     if (code) return code;
-    if (a->batch && (a->images.n || a->prompt)) return cli_usage(c, "run: --batch: pictures and prompts come from its lines: no -i or -p expected");
+    if (a->batch && (a->images.n || a->prompt))
+        return cli_usage(c, "run: --batch: pictures and prompts come from its lines: no -i or -p expected");
     if (!a->batch && a->batch_size) return cli_usage(c, "run: --batch-size: only with --batch");
     if (!a->batch && !a->images.n) return cli_usage(c, "%s: no picture: -i FILE expected", c->command->name);
     if (!a->batch && !a->prompt) return cli_usage(c, "run: no prompt: -p TEXT expected, for instance -p \"caption en\"");
-    if (a->n_beams > 1 && a->temperature > 0) return cli_usage(c, "%s: --num-beams: beam search does not sample: no --temp expected", c->command->name);
-    if (a->n_return > a->n_beams) return cli_usage(c, "%s: --num-return: at most --num-beams (%llu) expected", c->command->name, (unsigned long long)a->n_beams);
+    if (a->n_beams > 1 && a->temperature > 0)
+        return cli_usage(c, "%s: --num-beams: beam search does not sample: no --temp expected", c->command->name);
+    if (a->n_return > a->n_beams)
+        return cli_usage(c, "%s: --num-return: at most --num-beams (%llu) expected", c->command->name, (unsigned long long)a->n_beams);
     return outputs_check(c);
 }
 

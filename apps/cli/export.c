@@ -66,8 +66,8 @@ static json_t *picture_find(export_set *x, const char *path, const json_t *answe
             json_decref(name);
             return NULL;
         }
-        picture = json_pack("{s:O, s:O, s:O, s:o, s:[]}", "path", name, "width", json_object_get(size, "width"), "height", json_object_get(size, "height"),
-                            "stem", stem, "objects");
+        picture = json_pack("{s:O, s:O, s:O, s:o, s:[]}", "path", name, "width", json_object_get(size, "width"), "height",
+                            json_object_get(size, "height"), "stem", stem, "objects");
         bool ok = picture && json_object_set_new(x->by_path, key, json_integer((json_int_t)json_array_size(x->pictures))) == 0 &&
                   json_object_set(x->by_stem, json_string_value(json_object_get(picture, "stem")), name) == 0;
         if (!ok || json_array_append(x->pictures, picture) != 0) ok = false;
@@ -114,8 +114,8 @@ static json_t *coco_annotation(const export_set *x, size_t picture, size_t id, c
     bool has_mask = area >= 0;
     json_t *annotation =
         json_pack("{s:I, s:I, s:I, s:[f, f, f, f], s:f, s:i}", "id", (json_int_t)id, "image_id", (json_int_t)picture + 1, "category_id",
-                  json_integer_value(json_object_get(x->categories, label_of(object))) + 1, "bbox", box[0], box[1], box[2] - box[0], box[3] - box[1],
-                  "area", has_mask ? area : (box[2] - box[0]) * (box[3] - box[1]), "iscrowd", 0);
+                  json_integer_value(json_object_get(x->categories, label_of(object))) + 1, "bbox", box[0], box[1], box[2] - box[0],
+                  box[3] - box[1], "area", has_mask ? area : (box[2] - box[0]) * (box[3] - box[1]), "iscrowd", 0);
     json_t *score = json_object_get(object, "score");
     bool ok = annotation && (!json_is_number(score) || json_object_set(annotation, "score", score) == 0);
     if (ok && has_mask) ok = json_object_set(annotation, "segmentation", mask) == 0;
@@ -136,8 +136,9 @@ static char *make_coco(const export_set *x) {
     const char *label;
     bool ok = pictures && annotations && categories;
     json_array_foreach(x->pictures, i, picture) {
-        ok = ok && append(pictures, json_pack("{s:I, s:O, s:O, s:O}", "id", (json_int_t)i + 1, "file_name", json_object_get(picture, "path"), "width",
-                                              json_object_get(picture, "width"), "height", json_object_get(picture, "height")));
+        ok = ok &&
+             append(pictures, json_pack("{s:I, s:O, s:O, s:O}", "id", (json_int_t)i + 1, "file_name", json_object_get(picture, "path"),
+                                        "width", json_object_get(picture, "width"), "height", json_object_get(picture, "height")));
         json_array_foreach(json_object_get(picture, "objects"), k, object) {
             if (ok && is_valid(object)) ok = append(annotations, coco_annotation(x, i, json_array_size(annotations) + 1, object));
         }
@@ -147,7 +148,8 @@ static char *make_coco(const export_set *x) {
     }
     char version[64];
     (void)snprintf(version, sizeof version, "paligemma %s", pali_version());
-    json_t *all = json_pack("{s:{s:s}, s:o, s:o, s:o}", "info", "description", version, "images", pictures, "annotations", annotations, "categories", categories);
+    json_t *all = json_pack("{s:{s:s}, s:o, s:o, s:o}", "info", "description", version, "images", pictures, "annotations", annotations,
+                            "categories", categories);
     char *text = all && ok ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(all);
     return text;
@@ -196,8 +198,8 @@ static void put_yolo_picture(FILE *out, const export_set *x, const json_t *pictu
         double box[4];
         box_of(object, box);
         if (!is_valid(object)) continue;
-        fprintf(out, "%d %.6f %.6f %.6f %.6f\n", (int)json_integer_value(json_object_get(x->categories, label_of(object))), (box[0] + box[2]) / 2 / w,
-                (box[1] + box[3]) / 2 / h, (box[2] - box[0]) / w, (box[3] - box[1]) / h);
+        fprintf(out, "%d %.6f %.6f %.6f %.6f\n", (int)json_integer_value(json_object_get(x->categories, label_of(object))),
+                (box[0] + box[2]) / 2 / w, (box[1] + box[3]) / 2 / h, (box[2] - box[0]) / w, (box[3] - box[1]) / h);
     }
 }
 

@@ -24,8 +24,8 @@ static json_t *mask_json(const found *f, size_t index) {
 static json_t *object_json(const found *f, size_t index, const pali_object *o) {
     json_t *label = o->label ? report_text(o->label, o->n_label_bytes) : json_null();
     return json_pack("{s:o, s:o, s:[f, f, f, f], s:o, s:o, s:o, s:b}", "label", label, "loc", report_ids(o->loc, 4), "box", o->box[0],
-                     o->box[1], o->box[2], o->box[3], "score", f->has_scores ? json_real(o->score) : json_null(), "seg", o->has_seg ? report_ids(o->seg, 16) : json_null(), "mask",
-                     mask_json(f, index), "valid", o->valid);
+                     o->box[1], o->box[2], o->box[3], "score", f->has_scores ? json_real(o->score) : json_null(), "seg",
+                     o->has_seg ? report_ids(o->seg, 16) : json_null(), "mask", mask_json(f, index), "valid", o->valid);
 }
 
 json_t *found_json(const found *f) {
@@ -88,8 +88,8 @@ static int rows(cli *c, const found *f, bool print, size_t *label_columns) {
             if (!code) code = cli_write(c, label, strlen(label));
             char score[16] = "-";
             if (f->has_scores) (void)snprintf(score, sizeof score, "%.2f", o.score);
-            n_numbers = snprintf(numbers, sizeof numbers, "%*s  %5s %8.1f %8.1f %8.1f %8.1f  %s\n", (int)(*label_columns - columns), "", score, o.box[0],
-                                 o.box[1], o.box[2], o.box[3], mask_text(mask, f, i, &o));
+            n_numbers = snprintf(numbers, sizeof numbers, "%*s  %5s %8.1f %8.1f %8.1f %8.1f  %s\n", (int)(*label_columns - columns), "",
+                                 score, o.box[0], o.box[1], o.box[2], o.box[3], mask_text(mask, f, i, &o));
             while (numbers[n_numbers - 2] == ' ') numbers[--n_numbers - 1] = '\n';
             if (!code) code = cli_write(c, numbers, (size_t)n_numbers);
         } else if (columns > *label_columns) {
@@ -105,7 +105,8 @@ int found_print(cli *c, const found *f) {
     char head[160];
     int code = rows(c, f, false, &label_columns);
     if (code || !f->n) return code;
-    int n = snprintf(head, sizeof head, "%3s  %-*s  %5s %8s %8s %8s %8s  mask\n", "#", (int)label_columns, "label", "score", "x0", "y0", "x1", "y1");
+    int n = snprintf(head, sizeof head, "%3s  %-*s  %5s %8s %8s %8s %8s  mask\n", "#", (int)label_columns, "label", "score", "x0", "y0",
+                     "x1", "y1");
     code = cli_write(c, head, (size_t)n);
     return code ? code : rows(c, f, true, &label_columns);
 }

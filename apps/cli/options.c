@@ -34,7 +34,8 @@ const command command_table[] = {
      "prints the model's answer instead, --json the object that run prints.",
      "paligemma detect -m paligemma-3b-mix-224 -i cat.jpg cat dog\n"
      "paligemma detect -m paligemma-3b-mix-224 -i cat.jpg \"cat's left ear\" --draw found.png"},
-    {"segment", RUN | WITH_WORDS | LISTING, cmd_task, "find things in a picture: boxes and outlines", "-m MODEL -i IMAGE NAME... [options]",
+    {"segment", RUN | WITH_WORDS | LISTING, cmd_task, "find things in a picture: boxes and outlines",
+     "-m MODEL -i IMAGE NAME... [options]",
      "As detect with the prompt \"segment NAME ; NAME\". The table's last column is the share of the picture that the mask covers. "
      "Masks need the mask codec vae-oid.npz, beside the model or given with --vae.",
      "paligemma segment -m paligemma-3b-mix-224 -i cat.jpg cat --draw found.svg\n"
@@ -42,12 +43,14 @@ const command command_table[] = {
     {"caption", RUN | IN_LANGUAGE, cmd_task, "describe a picture in a sentence", "-m MODEL -i IMAGE [options]",
      "Answers the prompt \"caption LANG\".", "paligemma caption -m paligemma-3b-mix-224 -i cat.jpg --lang fr"},
     {"ask", RUN | WITH_WORDS | IN_LANGUAGE, cmd_task, "answer a question about a picture", "-m MODEL -i IMAGE QUESTION [options]",
-     "Answers the prompt \"answer LANG QUESTION\", usually with a word or two.", "paligemma ask -m paligemma-3b-mix-224 -i cat.jpg \"what is the cat doing?\""},
+     "Answers the prompt \"answer LANG QUESTION\", usually with a word or two.",
+     "paligemma ask -m paligemma-3b-mix-224 -i cat.jpg \"what is the cat doing?\""},
     {"ocr", RUN, cmd_task, "read the text in a picture", "-m MODEL -i IMAGE [options]",
      "Answers the prompt \"ocr\" with all text in the picture, from left to right and from top to bottom. Small text needs a model of a "
      "higher resolution.",
      "paligemma ocr -m paligemma-3b-mix-224 -i cat.jpg"},
-    {"objects", OBJECTS | WITH_WORDS, cmd_objects, "boxes and masks of an answer that is there already", "(-m MODEL | --tokenizer FILE) -i IMAGE ANSWER [options]",
+    {"objects", OBJECTS | WITH_WORDS, cmd_objects, "boxes and masks of an answer that is there already",
+     "(-m MODEL | --tokenizer FILE) -i IMAGE ANSWER [options]",
      "Reads an answer as the model writes it, location tokens and all, and does what detect and segment do with theirs: a table, JSON, "
      "--draw, --masks, --format. ANSWER may be - for standard input. No model runs; scores are not known.",
      "paligemma objects -m paligemma-3b-mix-224 -i cat.jpg \"<loc0256><loc0128><loc0768><loc0896> cat\" --draw found.png\n"
@@ -93,7 +96,8 @@ const option option_table[] = {
      "picture, - for standard input; repeat for several pictures of one prompt, in order"},
     {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT", 0, 0, PROMPTED | SCORE | EMBED | TOKENIZE,
      "prompt; @FILE reads a file and - standard input, less one final newline"},
-    {"threads", 't', OPTION_NATURAL, AT(n_threads), "N", 1, 1024, LOADING & ~(unsigned)OBJECTS, "threads (default: physical cores); answers do not depend on it"},
+    {"threads", 't', OPTION_NATURAL, AT(n_threads), "N", 1, 1024, LOADING & ~(unsigned)OBJECTS,
+     "threads (default: physical cores); answers do not depend on it"},
     {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING, "convert weights while loading (default: as stored)"},
     {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, QUANTIZE, "type of the weights (default: q8)"},
     {"vision-dtype", 0, OPTION_CHOICE, AT(vision_dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING | QUANTIZE,
@@ -105,12 +109,14 @@ const option option_table[] = {
     {"top-k", 0, OPTION_NATURAL, AT(top_k), "N", 0, 1000000, RUN, "sample from the N likeliest tokens (0: all)"},
     {"top-p", 0, OPTION_REAL, AT(top_p), "F", 1e-9, 1, RUN, "sample from the smallest set of tokens that has probability F"},
     {"min-p", 0, OPTION_REAL, AT(min_p), "F", 0, 1, RUN, "sample from tokens with at least F times the best probability"},
-    {"seed", 0, OPTION_NATURAL, AT(seed), "N", 0, 18446744073709551615.0, RUN | BENCH, "seed of sampling, and of bench --random (default: 0)"},
+    {"seed", 0, OPTION_NATURAL, AT(seed), "N", 0, 18446744073709551615.0, RUN | BENCH,
+     "seed of sampling, and of bench --random (default: 0)"},
     {"num-beams", 0, OPTION_NATURAL, AT(n_beams), "N", 1, 64, RUN, "beam search with N beams (default: 1)"},
     {"num-return", 0, OPTION_NATURAL, AT(n_return), "N", 1, 64, RUN, "sequences to return from beam search (default: 1)"},
     {"length-penalty", 0, OPTION_REAL, AT(length_penalty), "F", -100, 100, RUN, "beam search: exponent of the length (default: 1)"},
     {"early-stopping", 0, OPTION_CHOICE, AT(early_stopping), "false|true|never", 0, 0, RUN, "beam search: when to stop (default: false)"},
-    {"repeat-penalty", 0, OPTION_REAL, AT(repeat_penalty), "F", 1e-6, 1e6, RUN, "penalty of tokens already there, prompt included (default: 1)"},
+    {"repeat-penalty", 0, OPTION_REAL, AT(repeat_penalty), "F", 1e-6, 1e6, RUN,
+     "penalty of tokens already there, prompt included (default: 1)"},
     {"ignore-eos", 0, OPTION_FLAG, AT(ignore_eos), NULL, 0, 0, RUN, "do not stop at the end token (for timing)"},
     {"nms", 0, OPTION_REAL, AT(nms), "IOU", 0, 1, RUN,
      "leave out an object that a better one of the same label overlaps by at least IOU, intersection over union (0: none)"},
@@ -119,9 +125,12 @@ const option option_table[] = {
      "what a location is a fraction of: 1024 as the published demos, 1023 as big_vision's evaluator (default: 1024)"},
     {"draw", 0, OPTION_TEXT, AT(draw), "FILE", 0, 0, RUN | OBJECTS,
      "draw the objects on the picture: a .png, .jpg or .svg file; with --batch a directory, or a name with {line} and {name} in it"},
-    {"masks", 0, OPTION_TEXT, AT(masks), "DIR", 0, 0, RUN | OBJECTS, "write each mask as a grey PNG of the picture's size, numbered as its object"},
-    {"vae", 0, OPTION_TEXT, AT(vae), "FILE", 0, 0, RUN | OBJECTS, "mask codec (default: vae-oid.npz or vae.safetensors beside the model)"},
-    {"format", 0, OPTION_CHOICE, AT(format), "coco|yolo|csv", 0, 0, RUN | OBJECTS, "write the objects for annotation tools instead of printing answers"},
+    {"masks", 0, OPTION_TEXT, AT(masks), "DIR", 0, 0, RUN | OBJECTS,
+     "write each mask as a grey PNG of the picture's size, numbered as its object"},
+    {"vae", 0, OPTION_TEXT, AT(vae), "FILE", 0, 0, RUN | OBJECTS,
+     "mask codec (default: vae-oid.npz or vae.safetensors beside the model)"},
+    {"format", 0, OPTION_CHOICE, AT(format), "coco|yolo|csv", 0, 0, RUN | OBJECTS,
+     "write the objects for annotation tools instead of printing answers"},
     {"output", 'o', OPTION_TEXT, AT(output), "PATH", 0, 0, RUN | OBJECTS,
      "where --format writes: a file (default: standard output), for yolo a directory"},
     {"batch", 0, OPTION_TEXT, AT(batch), "FILE", 0, 0, PROMPTED, "answer one JSON request a line; - for standard input"},
@@ -342,7 +351,8 @@ bool args_parse(args *a, const command *cmd, int argc, char **argv, char *messag
                 a->words.items[a->words.n++] = arg;
                 continue;
             }
-            (void)snprintf(message, n_message, "%s: \"%s\": unexpected argument: options only (\"paligemma %s --help\" lists them)", cmd->name, arg, cmd->name);
+            (void)snprintf(message, n_message, "%s: \"%s\": unexpected argument: options only (\"paligemma %s --help\" lists them)",
+                           cmd->name, arg, cmd->name);
             return false;
         }
         if (!strcmp(arg, "--")) {

@@ -23,10 +23,13 @@ static int check_draw(cli *c) {
     const char *path = c->args.draw, *name = c->command->name;
     fault f;
     if (draw_format_of(path) != DRAW_NONE) {
-        if (c->args.batch && !is_pattern(path)) return cli_usage(c, "%s: --draw: \"%s\": a directory, or a name with {line} or {name} in it, expected with --batch", name, path);
+        if (c->args.batch && !is_pattern(path))
+            return cli_usage(c, "%s: --draw: \"%s\": a directory, or a name with {line} or {name} in it, expected with --batch", name,
+                             path);
         return c->args.batch || outfile_check(path, &f) ? CLI_OK : cli_fail_fault(c, &f);
     }
-    if (!c->args.batch || is_pattern(path)) return cli_usage(c, "%s: --draw: \"%s\": a name ending in .png, .jpg or .svg expected", name, path);
+    if (!c->args.batch || is_pattern(path))
+        return cli_usage(c, "%s: --draw: \"%s\": a name ending in .png, .jpg or .svg expected", name, path);
     return outfile_directory(path, &f) ? CLI_OK : cli_fail_fault(c, &f);
 }
 
@@ -99,7 +102,8 @@ static bool draw_path(char *path, size_t n_path, const char *given, size_t line,
     size_t n = 0;
     for (const char *p = given; *p && n < n_path;) {
         bool is_line = !strncmp(p, "{line}", 6), is_name = !strncmp(p, "{name}", 6);
-        int m = is_line ? snprintf(path + n, n_path - n, "%04zu", line) : snprintf(path + n, n_path - n, "%.*s", is_name ? NAME_MAX_BYTES : 1, is_name ? stem : p);
+        int m = is_line ? snprintf(path + n, n_path - n, "%04zu", line)
+                        : snprintf(path + n, n_path - n, "%.*s", is_name ? NAME_MAX_BYTES : 1, is_name ? stem : p);
         n += (size_t)m;
         p += is_line || is_name ? 6 : 1;
     }
@@ -142,7 +146,11 @@ static void say_draw_notes(outputs *o, const draw_notes *n) {
     if (o->draw_notes_said) return;
     if (n->no_font) cli_note(o->c, "drawing: no font is installed: labels left out (fonts-dejavu-core has one)");
     else if (n->n_labels_left_out) cli_note(o->c, "drawing: no room for %zu labels", n->n_labels_left_out);
-    if (n->n_labels_unknown) cli_note(o->c, "drawing: %zu labels have characters that no installed font has (fonts-noto-core, fonts-noto-cjk, fonts-noto-color-emoji)", n->n_labels_unknown);
+    if (n->n_labels_unknown)
+        cli_note(o->c,
+                 "drawing: %zu labels have characters that no installed font has (fonts-noto-core, fonts-noto-cjk, "
+                 "fonts-noto-color-emoji)",
+                 n->n_labels_unknown);
     o->draw_notes_said = n->no_font || n->n_labels_unknown;
 }
 
@@ -157,7 +165,8 @@ static bool objects_take(outputs *o, draw *d, found *all, size_t line, const cha
         if (status != PALI_OK) ok = library_fault(f, status);
         if (ok && mask && o->c->args.masks) ok = mask_write(o, mask, all, i, line, name, f);
         if (ok && d) {
-            draw_object drawn = {.label = object.label, .n_label_bytes = object.n_label_bytes, .score = all->has_scores ? object.score : -1, .mask = mask};
+            draw_object drawn = {
+                .label = object.label, .n_label_bytes = object.n_label_bytes, .score = all->has_scores ? object.score : -1, .mask = mask};
             memcpy(drawn.box, object.box, sizeof drawn.box);
             ok = draw_add(d, &drawn, f);
         }
@@ -168,7 +177,8 @@ static bool objects_take(outputs *o, draw *d, found *all, size_t line, const cha
 
 bool outputs_find(outputs *o, const pali_image *picture, const pali_sequence *s, size_t line, const char *name, found *out, fault *f) {
     *out = (found){.width = pali_image_width(picture), .height = pali_image_height(picture), .has_scores = s->logprobs != NULL};
-    pali_status status = pali_objects_find(&out->objects, o->tokenizer, s->tokens, s->logprobs, s->n_tokens, out->width, out->height, &o->locate);
+    pali_status status =
+        pali_objects_find(&out->objects, o->tokenizer, s->tokens, s->logprobs, s->n_tokens, out->width, out->height, &o->locate);
     if (status != PALI_OK) return library_fault(f, status);
     out->n = pali_objects_count(out->objects);
     out->masks = calloc(out->n ? out->n : 1, sizeof *out->masks);

@@ -108,7 +108,8 @@ static bool item_place(draw_item *item, const draw *d, const double box[4]) {
     if (box[2] < box[0] || box[3] < box[1] || box[2] < 0 || box[3] < 0 || box[0] > d->width || box[1] > d->height) return false;
     double sx = (double)d->canvas_w / d->width, sy = (double)d->canvas_h / d->height, room = d->line_px / 2 + d->casing_px;
     double right = fmax(room, d->canvas_w - room), bottom = fmax(room, d->canvas_h - room);
-    item->box = (plate_box){clamp(box[0] * sx, room, right), clamp(box[1] * sy, room, bottom), clamp(box[2] * sx, room, right), clamp(box[3] * sy, room, bottom)};
+    item->box = (plate_box){clamp(box[0] * sx, room, right), clamp(box[1] * sy, room, bottom), clamp(box[2] * sx, room, right),
+                            clamp(box[3] * sy, room, bottom)};
     bool flat_x = !(item->box.x1 > item->box.x0), flat_y = !(item->box.y1 > item->box.y0);
     item->shape = flat_x && flat_y ? SHAPE_POINT : flat_x || flat_y ? SHAPE_LINE : SHAPE_BOX;
     return true;
@@ -180,7 +181,8 @@ static size_t place_labels(draw *d, const label_fonts *fonts, double font_px) {
         label_text_free(&item->text);
         d->plates[i] = (plate){0};
         if (i >= DRAW_MAX_LABELS || (!item->label[0] && !item->score[0])) continue;
-        label_text_make(&item->text, fonts, item->label, item->score, font_px, fmin(d->canvas_w, fmax(PLATE_MAX_SHARE * d->canvas_w, 8 * font_px)));
+        label_text_make(&item->text, fonts, item->label, item->score, font_px,
+                        fmin(d->canvas_w, fmax(PLATE_MAX_SHARE * d->canvas_w, 8 * font_px)));
         d->plates[i].w = item->text.w;
         d->plates[i].h = item->text.h;
         n_wanted++;

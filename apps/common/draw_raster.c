@@ -139,7 +139,8 @@ bool draw_paint_raster(const draw *d, draw_format format, encoded *out, fault *f
     cairo_surface_flush(canvas);
     bool ok = status == CAIRO_STATUS_SUCCESS || fault_set(f, "drawing: %s", cairo_status_to_string(status));
     if (ok) {
-        pixels p = {cairo_image_surface_get_data(canvas), d->canvas_w, d->canvas_h, (size_t)cairo_image_surface_get_stride(canvas), PIXEL_XRGB32};
+        pixels p = {cairo_image_surface_get_data(canvas), d->canvas_w, d->canvas_h, (size_t)cairo_image_surface_get_stride(canvas),
+                    PIXEL_XRGB32};
         ok = format == DRAW_PNG ? encode_png(out, &p, f) : encode_jpeg(out, &p, DRAW_JPEG_QUALITY, f);
     }
     cairo_surface_destroy(canvas);

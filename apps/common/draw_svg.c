@@ -36,8 +36,8 @@ static void put_color(FILE *out, const char *attribute, const draw_style *s) {
 
 /* The same shape twice: the dark rim and the coloured line. `shape` is an element without its end. */
 static void put_lines(FILE *out, const draw *d, const draw_style *s, const char *shape, double width, const char *cap) {
-    fprintf(out, "%s class=\"rim\" fill=\"none\" stroke=\"#000\" stroke-opacity=\"%.2f\" stroke-width=\"%.2f\"%s/>\n", shape, DRAW_CASING_ALPHA,
-            width + 2 * d->casing_px, cap);
+    fprintf(out, "%s class=\"rim\" fill=\"none\" stroke=\"#000\" stroke-opacity=\"%.2f\" stroke-width=\"%.2f\"%s/>\n", shape,
+            DRAW_CASING_ALPHA, width + 2 * d->casing_px, cap);
     fprintf(out, "%s class=\"line\" fill=\"none\"", shape);
     put_color(out, "stroke", s);
     fprintf(out, " stroke-width=\"%.2f\"", width);
@@ -49,10 +49,12 @@ static void put_mask(FILE *out, const draw *d, const draw_item *item, size_t ind
     const outline *o = &item->mask;
     fprintf(out, "<defs><path id=\"mask%zu\" d=\"", index);
     for (size_t i = 0, at = 0; i < o->n_curves; i++) {
-        for (size_t first = at; at < o->ends[i]; at++) fprintf(out, "%s%.1f %.1f", at == first ? "M" : "L", (double)o->xy[2 * at], (double)o->xy[2 * at + 1]);
+        for (size_t first = at; at < o->ends[i]; at++)
+            fprintf(out, "%s%.1f %.1f", at == first ? "M" : "L", (double)o->xy[2 * at], (double)o->xy[2 * at + 1]);
         fputc('Z', out);
     }
-    fprintf(out, "\"/></defs>\n<use xlink:href=\"#mask%zu\" class=\"mask\" fill-rule=\"evenodd\" fill-opacity=\"%.2f\"", index, DRAW_MASK_ALPHA);
+    fprintf(out, "\"/></defs>\n<use xlink:href=\"#mask%zu\" class=\"mask\" fill-rule=\"evenodd\" fill-opacity=\"%.2f\"", index,
+            DRAW_MASK_ALPHA);
     put_color(out, "fill", item->style);
     fputs("/>\n", out);
     char shape[64];
@@ -71,7 +73,8 @@ static void put_object(FILE *out, const draw *d, size_t index) {
     fprintf(out, "%s%s</title>\n", item->label[0] && item->score[0] ? " " : "", item->score);
     if (item->mask.n_points) put_mask(out, d, item, index);
     if (item->shape == SHAPE_BOX) {
-        (void)snprintf(shape, sizeof shape, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"", b->x0, b->y0, b->x1 - b->x0, b->y1 - b->y0);
+        (void)snprintf(shape, sizeof shape, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"", b->x0, b->y0, b->x1 - b->x0,
+                       b->y1 - b->y0);
         put_lines(out, d, item->style, shape, d->line_px, "");
     } else {
         (void)snprintf(shape, sizeof shape, "<path d=\"M%.2f %.2fL%.2f %.2f\"", b->x0, b->y0, b->x1, b->y1);
@@ -139,7 +142,9 @@ static void put_plate(FILE *out, const draw *d, size_t index) {
     const char *color = item->style->dark_text ? "#000" : "#fff";
     double rim = fmax(1, 0.06 * t->font_px) / 2;
     fputs("<g class=\"label\">\n", out);
-    fprintf(out, "<rect class=\"plate\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" stroke=\"#000\" stroke-opacity=\"%.2f\" stroke-width=\"%.2f\"",
+    fprintf(out,
+            "<rect class=\"plate\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" stroke=\"#000\" stroke-opacity=\"%.2f\" "
+            "stroke-width=\"%.2f\"",
             p->x + rim / 2, p->y + rim / 2, p->w - rim, p->h - rim, DRAW_CASING_ALPHA, rim);
     put_color(out, "fill", item->style);
     fputs("/>\n", out);
@@ -157,9 +162,13 @@ bool draw_paint_svg(const draw *d, encoded *out, fault *f) {
     size_t n_bytes = 0;
     FILE *file = open_memstream(&text, &n_bytes);
     if (file) {
-        fprintf(file, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" "
-                      "version=\"1.1\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n<image width=\"%d\" height=\"%d\" preserveAspectRatio=\"none\" "
-                      "xlink:href=\"data:image/jpeg;base64,", d->canvas_w, d->canvas_h, d->canvas_w, d->canvas_h, d->canvas_w, d->canvas_h);
+        fprintf(file,
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" "
+                "xmlns:xlink=\"http://www.w3.org/1999/xlink\" "
+                "version=\"1.1\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n<image width=\"%d\" height=\"%d\" "
+                "preserveAspectRatio=\"none\" "
+                "xlink:href=\"data:image/jpeg;base64,",
+                d->canvas_w, d->canvas_h, d->canvas_w, d->canvas_h, d->canvas_w, d->canvas_h);
         put_base64(file, picture.data, picture.n_bytes);
         fputs("\"/>\n<g font-family=\"sans-serif\" font-weight=\"600\">\n", file);
         for (size_t i = 0; i < d->n; i++) put_object(file, d, i);

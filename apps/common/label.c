@@ -32,7 +32,7 @@ char *label_clean(const char *bytes, size_t n_bytes) {
     }
     size_t n = 0, n_characters = 0;
     const char *p = valid;
-    for (; *p && n_characters < LABEL_MAX_CHARACTERS; p = g_utf8_next_char(p)) {
+    for (; *p && n_characters < LABEL_MAX_CHARACTERS; p += g_utf8_skip[(guchar)*p]) {
         gunichar ch = clean_character(g_utf8_get_char(p));
         if (!ch || (ch == ' ' && (!n || out[n - 1] == ' '))) continue;
         n += (size_t)g_unichar_to_utf8(ch, out + n);

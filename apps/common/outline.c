@@ -62,7 +62,11 @@ static uint8_t block_mean(const uint8_t *mask, int32_t width, int32_t x0, int32_
 
 /* `bounds` at one step in `step` pixels. */
 static bool field_make(field *f, const field *bounds, int32_t step, const uint8_t *mask, int32_t mask_width) {
-    *f = (field){.width = (bounds->width - 1) / step + 1, .height = (bounds->height - 1) / step + 1, .x0 = bounds->x0, .y0 = bounds->y0, .step = step};
+    *f = (field){.width = (bounds->width - 1) / step + 1,
+                 .height = (bounds->height - 1) / step + 1,
+                 .x0 = bounds->x0,
+                 .y0 = bounds->y0,
+                 .step = step};
     f->values = malloc((size_t)f->width * (size_t)f->height);
     if (!f->values) return false;
     int32_t end_x = bounds->x0 + bounds->width, end_y = bounds->y0 + bounds->height;
@@ -151,7 +155,8 @@ static trace_state trace_field(outline *out, const field *f) {
 }
 
 static double distance_to_segment(const float *p, const float *a, const float *b) {
-    double dx = (double)b[0] - (double)a[0], dy = (double)b[1] - (double)a[1], px = (double)p[0] - (double)a[0], py = (double)p[1] - (double)a[1];
+    double dx = (double)b[0] - (double)a[0], dy = (double)b[1] - (double)a[1], px = (double)p[0] - (double)a[0],
+           py = (double)p[1] - (double)a[1];
     double length = dx * dx + dy * dy, u = length > 0 ? (px * dx + py * dy) / length : 0;
     u = u < 0 ? 0 : u > 1 ? 1 : u;
     return hypot(px - u * dx, py - u * dy);
@@ -200,7 +205,8 @@ static bool simplify(outline *o, double tolerance) {
     uint8_t *keep = calloc(o->n_points + 1, 1);
     size_t(*stack)[2] = malloc((o->n_points + 1) * sizeof *stack);
     bool ok = keep && stack;
-    for (size_t i = 0, first = 0; ok && i < o->n_curves; first = o->ends[i++]) simplify_curve(o->xy, keep, stack, first, o->ends[i], tolerance);
+    for (size_t i = 0, first = 0; ok && i < o->n_curves; first = o->ends[i++])
+        simplify_curve(o->xy, keep, stack, first, o->ends[i], tolerance);
     size_t n = 0;
     for (size_t i = 0, at = 0; ok && i < o->n_curves; i++) {
         for (; at < o->ends[i]; at++) {
