@@ -71,7 +71,11 @@ static void swallow_message(const char *domain, GLogLevelFlags level, const char
 bool label_fonts_open(label_fonts *fonts) {
     *fonts = (label_fonts){NULL};
     if (!any_font_installed()) return false;
-    (void)g_log_set_handler("Pango", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_MESSAGE | G_LOG_LEVEL_INFO, swallow_message, NULL);
+    static gsize silenced;
+    if (g_once_init_enter(&silenced)) {
+        (void)g_log_set_handler("Pango", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_MESSAGE | G_LOG_LEVEL_INFO, swallow_message, NULL);
+        g_once_init_leave(&silenced, 1);
+    }
     fonts->context = pango_font_map_create_context(pango_cairo_font_map_get_default()); /* one for each thread */
     cairo_font_options_t *options = cairo_font_options_create();
     cairo_font_options_set_antialias(options, CAIRO_ANTIALIAS_GRAY);
