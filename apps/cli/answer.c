@@ -42,7 +42,7 @@ static int on_token(void *user, int32_t token, float logprob, const char *text, 
     streaming *s = user;
     if (n_bytes) {
         cli_progress_clear(s->c);
-        s->code = cli_write(s->c, text, n_bytes);
+        s->code = cli_write_text(s->c, text, n_bytes);
         if (!s->code) s->code = cli_flush(s->c);
     }
     return s->code || cli_interrupted();

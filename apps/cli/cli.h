@@ -28,7 +28,7 @@ typedef struct cli {
     args args;
     const command *command;
     FILE *out;
-    bool stderr_is_terminal;
+    bool stderr_is_terminal, stdout_is_terminal;
     bool progress_shown; /* a progress line is on the terminal and must be wiped before anything else is printed */
 } cli;
 
@@ -54,6 +54,10 @@ void cli_progress_clear(cli *c);
 
 /* 0 or the exit code; a reader that went away is a failure without a message. */
 int cli_write(cli *c, const void *bytes, size_t n_bytes);
+/* Text that a model or a user made, of whole characters. On a terminal control characters but tab and newline become \u001b
+ * and the like, so that a text cannot move the cursor, clear the screen or forge what is there; anywhere else nothing changes,
+ * because a program that reads it wants the text. */
+int cli_write_text(cli *c, const char *text, size_t n_bytes);
 int cli_flush(cli *c);
 
 /* Opens the model of -m (an exit code, 0 on success); session may be NULL. The caller frees both. */

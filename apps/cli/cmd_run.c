@@ -10,7 +10,7 @@ static int print_texts(cli *c, const pali_result *result) {
         pali_sequence s = {.struct_size = sizeof s};
         pali_status status = pali_result_get(result, i, &s);
         if (status != PALI_OK) return cli_fail_library(c, status, c->command->name);
-        code = cli_write(c, s.text, s.n_text_bytes);
+        code = cli_write_text(c, s.text, s.n_text_bytes);
         if (!code) code = cli_write(c, "\n", 1);
     }
     return code;

@@ -84,7 +84,7 @@ static int print_scores(cli *c, const pali_result *result, const answer_list *an
             char number[64];
             int n = snprintf(number, sizeof number, "%.6f\t", s.score);
             code = cli_write(c, number, (size_t)n);
-            if (!code) code = cli_write(c, answers->items[i], strlen(answers->items[i]));
+            if (!code) code = cli_write_text(c, answers->items[i], strlen(answers->items[i]));
             if (!code) code = cli_write(c, "\n", 1);
         }
         if (i == 0 || s.score > best_score) {

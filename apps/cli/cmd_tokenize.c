@@ -93,7 +93,7 @@ static int decode(const tokenizing *t, const input_text *line) {
     if (!code && c->args.json) {
         code = report_print(c, json_pack("{s:i, s:o}", "schema", REPORT_SCHEMA, "text", report_text(text, n_text)));
     } else if (!code) {
-        code = cli_write(c, text, n_text);
+        code = cli_write_text(c, text, n_text);
         if (!code) code = cli_write(c, "\n", 1);
     }
     pali_free(text);

@@ -115,6 +115,29 @@ int cli_write(cli *c, const void *bytes, size_t n_bytes) {
     return fwrite(bytes, 1, n_bytes, c->out) == n_bytes ? CLI_OK : write_failed(c);
 }
 
+/* Bytes of the control character at text: C0 but tab and newline, DEL, and C1, which UTF-8 writes as c2 80 to c2 9f. 0: none. */
+static size_t control_length(const unsigned char *text, size_t n) {
+    if (text[0] == 0x7f || (text[0] < 0x20 && text[0] != '\n' && text[0] != '\t')) return 1;
+    return n >= 2 && text[0] == 0xc2 && text[1] >= 0x80 && text[1] <= 0x9f ? 2 : 0;
+}
+
+int cli_write_text(cli *c, const char *text, size_t n_bytes) {
+    const unsigned char *at = (const unsigned char *)text;
+    if (!c->stdout_is_terminal) return cli_write(c, text, n_bytes);
+    int code = CLI_OK;
+    for (size_t i = 0, plain = 0; i < n_bytes && !code; i += plain) {
+        size_t n_control = 0;
+        for (plain = 0; i + plain < n_bytes && !(n_control = control_length(at + i + plain, n_bytes - i - plain));) plain++;
+        code = cli_write(c, at + i, plain);
+        if (!n_control || code) continue;
+        char escaped[8];
+        int n = snprintf(escaped, sizeof escaped, "\\u%04x", (unsigned)at[i + plain + n_control - 1]);
+        code = cli_write(c, escaped, (size_t)n);
+        plain += n_control;
+    }
+    return code;
+}
+
 int cli_flush(cli *c) {
     cli_progress_clear(c);
     return !ferror(c->out) && fflush(c->out) == 0 ? CLI_OK : write_failed(c);
@@ -193,7 +216,7 @@ static bool is_global(const char *arg) {
 }
 
 int main(int argc, char **argv) {
-    cli c = {.stderr_is_terminal = isatty(STDERR_FILENO) == 1};
+    cli c = {.stderr_is_terminal = isatty(STDERR_FILENO) == 1, .stdout_is_terminal = isatty(STDOUT_FILENO) == 1};
     if (!occupy_standard_descriptors()) return CLI_FAILURE;
     watch_signals();
     if (argc < 2) return cli_usage(&c, "no command given: \"paligemma --help\" lists them");

@@ -55,7 +55,7 @@ int report_print(cli *c, json_t *object) {
     char *line = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(object);
     if (!line) return cli_fail(c, "%s: JSON: out of memory", c->command->name);
-    int code = cli_write(c, line, strlen(line));
+    int code = cli_write_text(c, line, strlen(line)); /* \u001b is JSON, too */
     if (!code) code = cli_write(c, "\n", 1);
     free(line);
     return code;

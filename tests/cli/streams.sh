@@ -51,4 +51,26 @@ run="run -m $MODEL -i $PICTURE -p caption"
     kill $holder
     [ $status = 130 ] || say_failure "interrupted while reading standard input: exit status $status, expected 130"
 }
+
+# On a terminal control characters are shown and not obeyed; elsewhere, and in what JSON says, the text is the text.
+esc=$(printf '\033') c1=$(printf '\302\233') del=$(printf '\177') cr=$(printf '\r')
+answer="a${esc}[2J${c1}1m${cr}b${del}	c"
+expect 0 score -m "$MODEL" -i "$PICTURE" -p x --answer "$answer"
+[ "$(cut -f 2- out)" = "$answer" ] || say_failure "score: a pipe gets another text"
+if command -v script >/dev/null 2>&1; then
+    last="on a terminal"
+    cat >on_terminal <<END
+"$PROGRAM" score -m "$MODEL" -i "$PICTURE" -p x --answer "$answer" 2>err
+END
+    script -qec "sh on_terminal" /dev/null </dev/null | tr -d '\r' >out
+    [ "$(cut -f 2- out)" = 'a\u001b[2J\u009b1m\u000db\u007f	c' ] || say_failure "a terminal gets another text"
+    sed 's/score/score --json/' on_terminal >on_terminal_json
+    script -qec "sh on_terminal_json" /dev/null </dev/null | tr -d '\r' >out
+    ! grep -q "$c1\|$del" out || say_failure "JSON on a terminal has control characters"
+    if command -v jq >/dev/null 2>&1; then
+        [ "$(jq -j '.candidates[0].text' out)" = "$answer" ] || say_failure "JSON on a terminal says something else"
+    fi
+else
+    echo "left out: a terminal: script is not installed"
+fi
 finish
