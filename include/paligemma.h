@@ -229,6 +229,13 @@ typedef int (*pali_token_fn)(void *user, int32_t token, float logprob, const cha
 
 typedef enum pali_early_stopping { PALI_EARLY_STOPPING_FALSE = 0, PALI_EARLY_STOPPING_TRUE = 1, PALI_EARLY_STOPPING_NEVER = 2 } pali_early_stopping;
 
+/* Answers that can only be lists of objects, or empty. */
+typedef enum pali_constraint {
+    PALI_CONSTRAIN_NONE = 0,
+    PALI_CONSTRAIN_DETECT = 1, /* four locations and a label each */
+    PALI_CONSTRAIN_SEGMENT = 2 /* four locations, 16 codes, a label or none */
+} pali_constraint;
+
 typedef struct pali_generate_options {
     size_t struct_size;
     int32_t max_tokens;        /* generated tokens, eos included; default 256 */
@@ -246,6 +253,11 @@ typedef struct pali_generate_options {
     pali_token_fn on_token;    /* greedy and sampling only; may be NULL */
     pali_progress_fn progress; /* may be NULL */
     void *user;
+    /* Only tokens that lead to a well-formed answer are chosen: objects with y1 > y0 and x1 > x0 and labels of one line,
+     * separated by ";", the last one whole even where max_tokens ends the answer (it must leave room for one: at least 5,
+     * segment 20). An answer that was such a list without this option is the same with it. Log-probabilities stay those
+     * over all tokens. Not with ignore_eos; needs a tokenizer. */
+    pali_constraint constrain;
 } pali_generate_options;
 
 PALI_API void pali_generate_options_init(pali_generate_options *options);

@@ -1,8 +1,6 @@
 /* test_locate.c: answers to objects: well-formed ones, everything that models do wrong (spec inference 6.3), scores, pixels of
  * both conventions, and what --nms and --min-score leave out.
- *
- * Answers are written in short: {1 2 3 4} are four location tokens, [16] the codes 0 to 15, %3B a byte piece, #5 the id 5; the
- * rest is text with special tokens. Each is read with the tiny tokenizer and, where it is at hand, with Gemma's own. */
+ * Each answer is read with the tiny tokenizer and, where it is at hand, with Gemma's own. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "answer.h"
 #include "base/mem.h"
 #include "golden.h"
 #include "infer/locate.h"
@@ -30,67 +29,6 @@ static int group_teardown(void **state) {
     tokenizer_free(g_real);
     tokenizer_free(g_tiny);
     return 0;
-}
-
-/* ---- Writing answers ---- */
-
-typedef struct answer {
-    int32_t ids[512];
-    size_t n;
-} answer;
-
-static void put(answer *a, int32_t id) {
-    assert_true(a->n < sizeof a->ids / sizeof *a->ids);
-    a->ids[a->n++] = id;
-}
-
-static void put_number(answer *a, const tokenizer *t, const char *kind, const char *digits) {
-    char piece[32];
-    (void)snprintf(piece, sizeof piece, "<%s%s>", kind, digits);
-    int32_t id = tokenizer_find(t, piece);
-    if (id < 0) fail_msg("the tokenizer has no %s", piece);
-    put(a, id);
-}
-
-static void put_text(answer *a, const tokenizer *t, const char *text, size_t n) {
-    int32_t *ids;
-    size_t n_ids;
-    assert_int_equal(tokenizer_encode(t, text, n, TOKENIZER_SPECIAL, &ids, &n_ids), PALI_OK);
-    for (size_t i = 0; i < n_ids; i++) put(a, ids[i]);
-    mem_free(ids);
-}
-
-static answer answer_of(const tokenizer *t, const char *text) {
-    answer a = {.n = 0};
-    char digits[8];
-    while (*text) {
-        size_t n = strcspn(text, "{[%#");
-        char *end = NULL;
-        if (n) {
-            put_text(&a, t, text, n);
-            text += n;
-        } else if (*text == '{') {
-            for (text++; *text != '}'; text = end) {
-                (void)snprintf(digits, sizeof digits, "%04lu", strtoul(text, &end, 10) % 10000);
-                put_number(&a, t, "loc", digits);
-            }
-            text++;
-        } else if (*text == '[') {
-            unsigned long n_codes = strtoul(text + 1, &end, 10);
-            for (unsigned long i = 0; i < n_codes; i++) {
-                (void)snprintf(digits, sizeof digits, "%03lu", i % 1000);
-                put_number(&a, t, "seg", digits);
-            }
-            text = end + 1;
-        } else if (*text == '%') {
-            put_number(&a, t, "0x", (char[]){text[1], text[2], 0});
-            text += 3;
-        } else {
-            put(&a, (int32_t)strtol(text + 1, &end, 10));
-            text = end;
-        }
-    }
-    return a;
 }
 
 /* Objects in short: label(y0,x0,y1,x1), "-" for no label, S with codes, ! without an area; a final ~ if there are stray

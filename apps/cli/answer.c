@@ -21,6 +21,9 @@ int answering_init(answering *a, cli *c, const pali_model *model, pali_session *
                         : !strcmp(given->early_stopping, "never") ? PALI_EARLY_STOPPING_NEVER
                                                                   : PALI_EARLY_STOPPING_FALSE;
     o->ignore_eos = given->ignore_eos;
+    o->constrain = !strcmp(given->constrain, "detect")    ? PALI_CONSTRAIN_DETECT
+                   : !strcmp(given->constrain, "segment") ? PALI_CONSTRAIN_SEGMENT
+                                                          : PALI_CONSTRAIN_NONE;
     if (given->format && !(a->export = export_new(given->format))) return cli_fail(c, "%s: out of memory", c->command->name);
     return outputs_open(&a->outputs, c, pali_model_tokenizer(model));
 }

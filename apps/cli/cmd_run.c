@@ -1,5 +1,6 @@
 /* cmd_run.c: paligemma run. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "answer.h"
 
@@ -82,6 +83,8 @@ static int check_usage(cli *c) {
         return cli_usage(c, "%s: --num-beams: beam search does not sample: no --temp expected", c->command->name);
     if (a->n_return > a->n_beams)
         return cli_usage(c, "%s: --num-return: at most --num-beams (%llu) expected", c->command->name, (unsigned long long)a->n_beams);
+    if (a->ignore_eos && strcmp(a->constrain, "none"))
+        return cli_usage(c, "%s: --constrain: ends at the end token: no --ignore-eos expected", c->command->name);
     return outputs_check(c);
 }
 

@@ -118,6 +118,8 @@ const option option_table[] = {
     {"repeat-penalty", 0, OPTION_REAL, AT(repeat_penalty), "F", 1e-6, 1e6, RUN,
      "penalty of tokens already there, prompt included (default: 1)"},
     {"ignore-eos", 0, OPTION_FLAG, AT(ignore_eos), NULL, 0, 0, RUN, "do not stop at the end token (for timing)"},
+    {"constrain", 0, OPTION_CHOICE, AT(constrain), "none|detect|segment", 0, 0, RUN,
+     "choose only tokens that make a list of objects: boxes with labels, or boxes with masks (default: none)"},
     {"nms", 0, OPTION_REAL, AT(nms), "IOU", 0, 1, RUN,
      "leave out an object that a better one of the same label overlaps by at least IOU, intersection over union (0: none)"},
     {"min-score", 0, OPTION_REAL, AT(min_score), "F", 0, 1, RUN, "leave out objects with a score below F (0: none)"},
@@ -233,6 +235,7 @@ void args_init(args *a) {
     a->what = "vision";
     a->early_stopping = "false";
     a->box_scale = "1024";
+    a->constrain = "none";
     a->n_beams = a->n_return = 1;
     a->n_runs = 3;
     a->prompt_tokens = 10;

@@ -78,6 +78,10 @@ pali_status generate_options_read(pali_generate_options *o, const pali_generate_
     if (o->num_return < 1 || o->num_return > o->num_beams) return wrong("num_return", o->num_return, "1 to num_beams");
     if (!isfinite(o->length_penalty)) return wrong("length_penalty", (double)o->length_penalty, "a number");
     if ((int)o->early_stopping < 0 || o->early_stopping > PALI_EARLY_STOPPING_NEVER) return wrong("early_stopping", o->early_stopping, "0 to 2");
+    if ((int)o->constrain < 0 || o->constrain > PALI_CONSTRAIN_SEGMENT) return wrong("constrain", o->constrain, "0 to 2");
+    if (o->constrain && o->max_tokens < (int32_t)grammar_object_tokens(o->constrain))
+        return wrong("max_tokens", o->max_tokens, o->constrain == PALI_CONSTRAIN_SEGMENT ? "at least 20, an object to segment" : "at least 5, an object to detect");
+    if (o->constrain && o->ignore_eos) return status_fail(PALI_ERR_UNSUPPORTED, "constrain: ends at eos; leave ignore_eos 0");
     if (o->num_beams > 1 && o->temperature > 0) return status_fail(PALI_ERR_UNSUPPORTED, "num_beams: beam search does not sample; leave temperature 0");
     return PALI_OK;
 }

@@ -24,6 +24,7 @@ typedef struct node {
 
 typedef struct hypothesis {
     size_t last;   /* node */
+    grammar_state place; /* of a constrained answer */
     float score;   /* running: sum of processed log-probabilities; finished: normalised by length */
 } hypothesis;
 
@@ -59,7 +60,7 @@ pali_status beam_new(beam_search **out, const beam_options *o, size_t vocab) {
         beam_free(b);
         return status_no_memory(vocab * sizeof *b->seen);
     }
-    for (size_t i = 0; i < o->n_beams; i++) b->running[i] = (hypothesis){NO_NODE, i == 0 ? 0 : NEVER};
+    for (size_t i = 0; i < o->n_beams; i++) b->running[i] = (hypothesis){.last = NO_NODE, .score = i == 0 ? 0 : NEVER};
     *out = b;
     return PALI_OK;
 }
@@ -96,6 +97,7 @@ static void candidates_take(beam_search *b, const float *totals, const float *ro
     int any = b->n_best < max;
     for (size_t j = 0; j < n; j++) any |= totals[j] > least;
     for (size_t j = 0; j < n && any; j++) {
+        if (b->o.grammar && totals[j] == -INFINITY) continue; /* one that the grammar forbids: no candidate even while there is room */
         if (b->n_best == max && !(totals[j] > b->best[max - 1].total)) continue;
         int32_t token = (int32_t)(first + j);
         bool ended = token == b->o.eos || b->n + 1 == b->o.max_tokens;
@@ -108,6 +110,8 @@ static void candidates_find(beam_search *b, const float *const *logits) {
     b->n_best = 0;
     for (size_t beam = 0; beam < b->o.n_beams; beam++) {
         float totals[RUN], score = b->running[beam].score;
+        sampler_filter only = {0};
+        if (b->o.grammar) only = grammar_filter(b->o.grammar, b->o.constrain, &b->running[beam].place, b->o.max_tokens - b->n);
         log_softmax l = log_softmax_of(logits[beam], b->vocab);
         if (b->seen) see_beam(b, &b->running[beam]);
         for (size_t i = 0; i < b->vocab; i += RUN) {
@@ -117,6 +121,8 @@ static void candidates_find(beam_search *b, const float *const *logits) {
             for (size_t j = 0; j < n && b->seen; j++)
                 if (b->seen[i + j]) totals[j] = sampler_penalized(totals[j], b->o.repetition_penalty);
             for (size_t j = 0; j < n; j++) totals[j] += score;
+            for (size_t j = 0; j < n && only.marks; j++)
+                if (!sampler_passes(&only, i + j)) totals[j] = -INFINITY;
             candidates_take(b, totals, row, l, beam, i, n);
         }
     }
@@ -124,8 +130,12 @@ static void candidates_find(beam_search *b, const float *const *logits) {
 
 /* The hypothesis that a candidate makes. The caller has seen to the room. */
 static hypothesis extend(beam_search *b, const candidate *c, float score) {
-    b->nodes[b->n_nodes] = (node){b->running[c->parent].last, c->token, c->logprob};
-    return (hypothesis){b->n_nodes++, score};
+    hypothesis h = b->running[c->parent];
+    b->nodes[b->n_nodes] = (node){h.last, c->token, c->logprob};
+    h.last = b->n_nodes++;
+    h.score = score;
+    if (b->o.grammar) (void)grammar_take(b->o.grammar, b->o.constrain, &h.place, c->token);
+    return h;
 }
 
 /* Room for the nodes of one step: at most B running and B pooled. */

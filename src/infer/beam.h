@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "infer/grammar.h"
 #include "infer/result.h"
 
 #define BEAM_MAX 64u
@@ -17,6 +18,8 @@ typedef struct beam_options {
     float repetition_penalty; /* 1: off */
     const int32_t *prompt;    /* [n_prompt] for the penalty; must outlive the search */
     size_t n_prompt;
+    const grammar *grammar;   /* NULL: answers are free */
+    pali_constraint constrain;
 } beam_options;
 
 typedef struct beam_search beam_search;

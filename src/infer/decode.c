@@ -32,17 +32,25 @@ pali_status decode_rows(session *s, const decode_buffers *b, const gemma_segment
 
 /* ---- One answer ---- */
 
+/* Picks the token after what the answer has. */
+static void token_pick(decoding *d, const float *logits) {
+    if (d->g) d->pick.only = grammar_filter(d->g, d->o->constrain, &d->place, (size_t)d->o->max_tokens - d->r->sequences[0].n);
+    d->token = sampler_pick(&d->pick, logits, &d->logprob);
+    if (d->g) (void)grammar_take(d->g, d->o->constrain, &d->place, d->token);
+}
+
 pali_status decoding_start(decoding *d, session *s, const request *q, const pali_generate_options *o, result *r, const decode_buffers *b) {
     sampler_options so = {.temperature = o->temperature, .top_k = (size_t)o->top_k, .top_p = o->top_p, .min_p = o->min_p,
                           .repetition_penalty = o->repetition_penalty, .seed = o->seed, .n_drawable = s->t ? tokenizer_n_ids(s->t) : 0,
                           .never = s->m->cfg.image_token};
     *d = (decoding){.q = q, .o = o, .r = r};
     token_stream_init(&d->stream, s->t);
+    if (o->constrain) STATUS_TRY(session_grammar(s, &d->g));
     STATUS_TRY(sampler_init(&d->pick, &so, s->m->cfg.text.vocab_size));
     sampler_see(&d->pick, q->ids, q->n_ids);
     STATUS_TRY(decode_prefix(s, &d->prefix, b, q, r));
     STATUS_TRY(kv_init(&d->own, &s->m->cfg.text, &d->prefix));
-    d->token = sampler_pick(&d->pick, b->logits, &d->logprob);
+    token_pick(d, b->logits);
     return PALI_OK;
 }
 
@@ -85,9 +93,8 @@ typedef struct pick_job {
 /* Choosing reads all logits of a row: worth a thread for each sequence. */
 static void pick_task(void *context, size_t task, size_t worker) {
     const pick_job *job = context;
-    decoding *d = job->list[task];
     (void)worker;
-    d->token = sampler_pick(&d->pick, job->logits + task * job->vocab, &d->logprob);
+    token_pick(job->list[task], job->logits + task * job->vocab);
 }
 
 pali_status decoding_step(session *s, const decode_buffers *b, decoding *const *list, size_t n) {

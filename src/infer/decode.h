@@ -27,6 +27,8 @@ typedef struct decoding {
     result *r;            /* its only sequence is being written */
     kv_cache prefix, own; /* own stands on prefix */
     sampler pick;
+    const grammar *g;     /* NULL: the answer is free */
+    grammar_state place;  /* of the answer and the token */
     token_stream stream;
     int32_t token;        /* the last one picked; the next step pushes it */
     float logprob;

@@ -71,10 +71,11 @@ static pali_status beams_run(session *s, const request *q, const pali_generate_o
     size_t n = (size_t)o->num_beams;
     beam_options bo = {.n_beams = n, .n_return = (size_t)o->num_return, .max_tokens = (size_t)o->max_tokens, .length_penalty = o->length_penalty,
                        .early_stopping = o->early_stopping, .eos = o->ignore_eos ? -1 : s->m->cfg.eos_token,
-                       .repetition_penalty = o->repetition_penalty, .prompt = q->ids, .n_prompt = q->n_ids};
+                       .repetition_penalty = o->repetition_penalty, .prompt = q->ids, .n_prompt = q->n_ids, .constrain = o->constrain};
     kv_cache caches[BEAM_MAX] = {{0}};
     beam_search *beams = NULL;
     result *found = NULL;
+    if (o->constrain) STATUS_TRY(session_grammar(s, &bo.grammar));
     pali_status status = beam_new(&beams, &bo, s->m->cfg.text.vocab_size);
     for (size_t i = 0; i < n && status == PALI_OK; i++) status = kv_init(&caches[i], &s->m->cfg.text, prefix);
     if (status == PALI_OK) status = beams_loop(s, beams, caches, b, n);

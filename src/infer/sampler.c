@@ -85,18 +85,25 @@ static float score_at(const sampler *s, const float *logits, size_t id) {
 
 /* What sampling compares: minus infinity for what is never drawn. */
 static float tempered_at(const sampler *s, const float *logits, size_t id) {
-    return (int64_t)id == s->o.never ? -INFINITY : score_at(s, logits, id) / s->o.temperature;
+    return (int64_t)id == s->o.never || !sampler_passes(&s->only, id) ? -INFINITY : score_at(s, logits, id) / s->o.temperature;
 }
 
-/* The first of the best scores. Without a penalty that is the first of the largest logits; of NaNs, id 0. */
+/* The first id that may be chosen: the choice among NaNs. */
+static size_t first_id(const sampler *s) {
+    size_t id = 0;
+    while (id + 1 < s->vocab && !sampler_passes(&s->only, id)) id++;
+    return id;
+}
+
+/* The first of the best scores. Without a penalty and a filter that is the first of the largest logits. */
 static int32_t greedy(const sampler *s, const float *logits, float max) {
-    size_t best = 0;
-    if (!s->seen) {
+    size_t best = first_id(s);
+    if (!s->seen && !s->only.marks) {
         while (best < s->vocab && logits[best] != max) best++;
         return best < s->vocab ? (int32_t)best : 0;
     }
-    for (size_t i = 1; i < s->vocab; i++)
-        if (score_at(s, logits, i) > score_at(s, logits, best)) best = i;
+    for (size_t i = best + 1; i < s->vocab; i++)
+        if (sampler_passes(&s->only, i) && score_at(s, logits, i) > score_at(s, logits, best)) best = i;
     return (int32_t)best;
 }
 
@@ -129,7 +136,7 @@ static size_t pool_fill(sampler *s, const float *logits) {
     float least = s->o.top_k && s->o.top_k < s->o.n_drawable ? kth_largest(s, logits, s->o.top_k) : -INFINITY, best = -INFINITY;
     for (size_t i = 0; i < s->o.n_drawable; i++) {
         float x = tempered_at(s, logits, i);
-        if (!(x >= least)) continue;
+        if (!(x >= least) || x == -INFINITY) continue;
         s->pool[n++] = (sampler_candidate){x, (int32_t)i};
         if (x > best) best = x;
     }
@@ -167,7 +174,7 @@ static size_t pool_top_p(sampler *s, size_t n) {
 static int32_t draw(sampler *s, const float *logits) {
     double total = 0;
     size_t n = pool_fill(s, logits);
-    int32_t id = 0; /* of hostile logits (all NaN) */
+    int32_t id = (int32_t)first_id(s); /* of hostile logits (all NaN) */
     if (s->o.top_p < 1) n = pool_top_p(s, n);
     for (size_t i = 0; i < n; i++) {
         if (s->pool[i].score < s->o.min_p) s->pool[i].score = 0; /* the best one's is 1 */

@@ -30,6 +30,16 @@ typedef struct sampler_options {
     int32_t never;            /* an id never drawn (<image>), or -1 */
 } sampler_options;
 
+/* A set of ids: those with one of the bits in their mark, which lies in [low, high]. */
+typedef struct sampler_filter {
+    const uint16_t *marks; /* [V]; NULL: all ids */
+    uint16_t bits, low, high;
+} sampler_filter;
+
+static inline bool sampler_passes(const sampler_filter *f, size_t id) {
+    return !f->marks || ((f->marks[id] & f->bits) && f->marks[id] >= f->low && f->marks[id] <= f->high);
+}
+
 typedef struct sampler_candidate {
     float score; /* later its probability, up to a factor */
     int32_t id;
@@ -41,6 +51,7 @@ typedef struct sampler {
     size_t vocab;            /* V */
     sampler_candidate *pool; /* [V], sampling only */
     bool *seen;              /* [V] ids of prompt and answer, penalty only */
+    sampler_filter only;     /* what may be chosen; the caller's, not empty. Log-probabilities are over all ids whatever it says */
 } sampler;
 
 pali_status sampler_init(sampler *s, const sampler_options *o, size_t vocab);

@@ -21,6 +21,7 @@ pali_status session_init(session *s, const model *m, const tokenizer *t, int n_t
 
 void session_free(session *s) {
     features_free(&s->features);
+    grammar_free(&s->grammar);
     mem_free(s->pixels);
     mem_free(s->vision);
     exec_free(&s->e);
@@ -60,6 +61,13 @@ static pali_status features_get(session *s, const float **out, const image *img,
 
 static pali_status report(const request *q, const char *what, uint64_t done, uint64_t total) {
     if (q->progress && q->progress(q->user, what, done, total)) return status_fail(PALI_ERR_CANCELLED, "%s: cancelled", what);
+    return PALI_OK;
+}
+
+pali_status session_grammar(session *s, const grammar **out) {
+    if (!s->t) return status_fail(PALI_ERR_UNSUPPORTED, "constrain: the model has no tokenizer");
+    if (!s->grammar.marks) STATUS_TRY(grammar_init(&s->grammar, s->t, s->m->cfg.text.vocab_size));
+    *out = &s->grammar;
     return PALI_OK;
 }
 

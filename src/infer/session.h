@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "infer/features.h"
+#include "infer/grammar.h"
 #include "infer/result.h"
 #include "model/model.h"
 
@@ -19,6 +20,7 @@ typedef struct session {
     atomic_int cancel;
     features features;
     float *pixels, *vision; /* [3, R, R], [P, W] */
+    grammar grammar;        /* made by the first request that is constrained; until then marks is NULL */
 } session;
 
 /* The pictures and ids of one request; ids include the image ids. */
@@ -40,6 +42,8 @@ void session_done(session *s);
 pali_status session_pixels(session *s, const image *img);
 /* s->pixels through the tower into s->vision [P, W]. */
 pali_status session_vision(session *s);
+/* The grammar of this model's vocabulary. */
+pali_status session_grammar(session *s, const grammar **out);
 /* Refuses, before any work, a request that cannot be run: as many image ids as its pictures have rows, and at most
  * SESSION_MAX_POSITIONS with n_more to come. */
 pali_status session_check(const session *s, const request *q, size_t n_more);

@@ -12,10 +12,10 @@ static unsigned text_class(const char *text, size_t n) {
             i += 2;
         } else if (token_blank_char(text[i])) {
             class |= TOKEN_BLANK;
-        } else if (text[i] == ';') {
-            class |= TOKEN_SEMICOLON;
-        } else if (!(class & TOKEN_SEMICOLON)) {
-            class |= TOKEN_TEXT;
+        } else if (class & TOKEN_SEMICOLON) {
+            class |= TOKEN_TAIL;
+        } else {
+            class |= text[i] == ';' ? TOKEN_SEMICOLON : TOKEN_TEXT;
         }
         if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) class |= TOKEN_CONTROL;
     }
@@ -28,7 +28,8 @@ unsigned token_class(const tokenizer *t, int32_t id) {
     if (!piece) return 0;
     if (tokenizer_loc_index(t, id) >= 0) return TOKEN_LOC;
     if (tokenizer_seg_code(t, id) >= 0) return TOKEN_SEG;
-    if (tokenizer_is_special(t, id)) return strcmp(piece, "<eos>") == 0 ? TOKEN_END : 0;
+    if (strcmp(piece, "<eos>") == 0) return TOKEN_END;
+    if (tokenizer_is_special(t, id)) return 0;
     if (byte >= 0) return text_class(&(char){(char)byte}, 1);
     return text_class(piece, strlen(piece));
 }

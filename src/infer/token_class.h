@@ -15,7 +15,8 @@ enum {
     TOKEN_SEMICOLON = 8, /* ";" is in it: where a label ends */
     TOKEN_TEXT = 16,     /* something that is no white space stands in it, before any ";" */
     TOKEN_BLANK = 32,    /* there is white space in it */
-    TOKEN_CONTROL = 64   /* there is a control character in it, such as a newline */
+    TOKEN_CONTROL = 64,  /* there is a control character in it, such as a newline */
+    TOKEN_TAIL = 128     /* something that is no white space stands behind a ";" */
 };
 
 /* White space of ASCII. */
