@@ -258,6 +258,8 @@ typedef struct pali_generate_options {
      * segment 20). An answer that was such a list without this option is the same with it. Log-probabilities stay those
      * over all tokens. Not with ignore_eos; needs a tokenizer. */
     pali_constraint constrain;
+    int32_t no_logprobs; /* 1: log-probabilities are not wanted and reported as 0 (greedy and sampling). With `constrain`, where
+                          * only locations or codes can follow, just their rows of the head are then computed */
 } pali_generate_options;
 
 PALI_API void pali_generate_options_init(pali_generate_options *options);

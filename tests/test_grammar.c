@@ -503,6 +503,51 @@ static void test_batch(void **state) {
     fixture_close(&f);
 }
 
+/* Without log-probabilities fewer rows of the head are computed, which changes no token, alone or beside others. */
+static void test_no_logprobs(void **state) {
+    (void)state;
+    for (const char *const *name = k_golden_models; *name; name++) {
+        fixture f = {0};
+        fixture_open(&f, *name);
+        for (int i = 0; i < 8; i++) {
+            pali_generate_options o;
+            pali_generate_options_init(&o);
+            o.max_tokens = 45;
+            o.constrain = i % 2 ? D : S;
+            o.temperature = i < 4 ? 0 : 1;
+            o.repetition_penalty = i % 4 < 2 ? 1 : 1.2f;
+            o.seed = (uint64_t)i;
+            pali_result *with = run(&f, "detect", &o), *without, *beside[2];
+            o.no_logprobs = 1;
+            without = run(&f, "detect", &o);
+            pali_generate_options other = o;
+            other.constrain = PALI_CONSTRAIN_NONE;
+            pali_request requests[2];
+            for (int j = 0; j < 2; j++) {
+                pali_request_init(&requests[j]);
+                requests[j].images = (const pali_image *const *)&f.image;
+                requests[j].n_images = 1;
+                requests[j].prompt = "detect";
+                requests[j].options = j ? &other : &o;
+            }
+            assert_int_equal(pali_generate_batch(f.session, requests, 2, NULL, beside), PALI_OK);
+            pali_sequence a = sequence_of(with, 0);
+            const pali_result *const both[] = {without, beside[0]};
+            for (size_t j = 0; j < 2; j++) {
+                pali_sequence b = sequence_of(both[j], 0);
+                assert_int_equal(a.n_tokens, b.n_tokens);
+                assert_memory_equal(a.tokens, b.tokens, a.n_tokens * sizeof *a.tokens);
+                for (size_t t = 0; t < b.n_tokens; t++) assert_true(b.logprobs[t] == 0);
+            }
+            pali_result_free(with);
+            pali_result_free(without);
+            pali_result_free(beside[0]);
+            pali_result_free(beside[1]);
+        }
+        fixture_close(&f);
+    }
+}
+
 static void test_refused(void **state) {
     fixture f = {0};
     pali_result *r;
@@ -539,7 +584,7 @@ static void test_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),     cmocka_unit_test(test_pieces),   cmocka_unit_test(test_walks),       cmocka_unit_test(test_same_choice),
-        cmocka_unit_test(test_only_these),  cmocka_unit_test(test_thousand), cmocka_unit_test(test_same_answer), cmocka_unit_test(test_chains), cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_only_these),  cmocka_unit_test(test_thousand), cmocka_unit_test(test_same_answer), cmocka_unit_test(test_chains), cmocka_unit_test(test_batch), cmocka_unit_test(test_no_logprobs),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -1,5 +1,7 @@
 #include "infer/decode.h"
 
+#include <math.h>
+
 #include "base/clock.h"
 #include "base/mem.h"
 
@@ -22,20 +24,29 @@ pali_status decode_prefix(session *s, kv_cache *prefix, const decode_buffers *b,
     return status;
 }
 
-pali_status decode_rows(session *s, const decode_buffers *b, const gemma_segment *segments, const int32_t *tokens, size_t n) {
+/* Pushes one token of each of n sequences: x [n, D] after the final norm. */
+static pali_status hidden_rows(session *s, const decode_buffers *b, const gemma_segment *segments, const int32_t *tokens, size_t n) {
     const gemma *g = &s->m->text;
     STATUS_TRY(gemma_embed(&s->e, g, b->x, tokens, n));
     STATUS_TRY(gemma_forward(&s->e, g, b->x, segments, n));
-    STATUS_TRY(gemma_final_norm(&s->e, g, b->x, b->x, n));
-    return gemma_logits(&s->e, g, b->logits, b->x, n, true);
+    return gemma_final_norm(&s->e, g, b->x, b->x, n);
+}
+
+pali_status decode_rows(session *s, const decode_buffers *b, const gemma_segment *segments, const int32_t *tokens, size_t n) {
+    STATUS_TRY(hidden_rows(s, b, segments, tokens, n));
+    return gemma_logits(&s->e, &s->m->text, b->logits, b->x, n, true);
 }
 
 /* ---- One answer ---- */
 
-/* Picks the token after what the answer has. */
-static void token_pick(decoding *d, const float *logits) {
+/* What may follow the answer so far. */
+static void token_limit(decoding *d) {
     if (d->g) d->pick.only = grammar_filter(d->g, d->o->constrain, &d->place, (size_t)d->o->max_tokens - d->r->sequences[0].n);
+}
+
+static void token_pick(decoding *d, const float *logits) {
     d->token = sampler_pick(&d->pick, logits, &d->logprob);
+    if (d->o->no_logprobs && isfinite(d->logprob)) d->logprob = 0; /* damaged weights stay visible */
     if (d->g) (void)grammar_take(d->g, d->o->constrain, &d->place, d->token);
 }
 
@@ -50,6 +61,7 @@ pali_status decoding_start(decoding *d, session *s, const request *q, const pali
     sampler_see(&d->pick, q->ids, q->n_ids);
     STATUS_TRY(decode_prefix(s, &d->prefix, b, q, r));
     STATUS_TRY(kv_init(&d->own, &s->m->cfg.text, &d->prefix));
+    token_limit(d);
     token_pick(d, b->logits);
     return PALI_OK;
 }
@@ -97,15 +109,30 @@ static void pick_task(void *context, size_t task, size_t worker) {
     token_pick(job->list[task], job->logits + task * job->vocab);
 }
 
+/* Logits of locations and codes alone: 1152 rows of the head instead of 257216. The others count as minus infinity. */
+static pali_status codes_logits(session *s, const decode_buffers *b, const grammar *g, size_t n) {
+    const gemma *text = &s->m->text;
+    for (size_t i = 0; i < n; i++) {
+        float *row = b->logits + i * g->vocab;
+        for (size_t id = 0; id < g->vocab; id++) row[id] = -INFINITY;
+        STATUS_TRY(gemma_logits_some(&s->e, text, row, b->x + i * text->cfg.width, g->first, g->n));
+    }
+    return PALI_OK;
+}
+
 pali_status decoding_step(session *s, const decode_buffers *b, decoding *const *list, size_t n) {
     gemma_segment segments[DECODE_MAX];
     int32_t tokens[DECODE_MAX];
     double start = clock_ms();
+    bool codes = true;
     for (size_t i = 0; i < n; i++) {
         segments[i] = (gemma_segment){&list[i]->own, 1, false};
         tokens[i] = list[i]->token;
+        token_limit(list[i]);
+        codes = codes && list[i]->o->no_logprobs && grammar_is_codes(&list[i]->pick.only);
     }
-    STATUS_TRY(decode_rows(s, b, segments, tokens, n));
+    STATUS_TRY(hidden_rows(s, b, segments, tokens, n));
+    STATUS_TRY(codes ? codes_logits(s, b, &s->grammar, n) : gemma_logits(&s->e, &s->m->text, b->logits, b->x, n, true));
     pick_job job = {list, b->logits, s->m->cfg.text.vocab_size};
     pool_run(s->e.pool, n, pick_task, &job);
     double ms = clock_ms() - start;

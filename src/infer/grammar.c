@@ -47,7 +47,7 @@ static uint16_t mark_of(const tokenizer *t, int32_t id) {
 }
 
 pali_status grammar_init(grammar *g, const tokenizer *t, size_t vocab) {
-    *g = (grammar){mem_alloc(vocab, sizeof *g->marks), vocab};
+    *g = (grammar){.marks = mem_alloc(vocab, sizeof *g->marks), .vocab = vocab, .first = vocab};
     if (!g->marks) return status_no_memory(vocab * sizeof *g->marks);
     const uint16_t first = LOC, last = LOC | (TOKENIZER_LOCS - 1) << INDEX_SHIFT;
     unsigned found = 0;
@@ -55,6 +55,10 @@ pali_status grammar_init(grammar *g, const tokenizer *t, size_t vocab) {
     for (size_t id = 0; id < vocab; id++) {
         uint16_t mark = g->marks[id] = mark_of(t, (int32_t)id);
         found |= mark;
+        if (mark & (LOC | SEG)) {
+            if (g->first == vocab) g->first = id;
+            g->n = id + 1 - g->first;
+        }
         has_first |= mark == first;
         has_last |= mark == last;
     }
@@ -124,6 +128,10 @@ sampler_filter grammar_filter(const grammar *g, pali_constraint c, const grammar
     if (f.bits & LOC && n < 2) f.high = (uint16_t)((TOKENIZER_LOCS - 1) << INDEX_SHIFT); /* leaves room for the other corner */
     if (f.bits & LOC && n >= 2) f.low = (uint16_t)((s->corner[n - 2] + 1) << INDEX_SHIFT);
     return f;
+}
+
+bool grammar_is_codes(const sampler_filter *f) {
+    return f->bits && !(f->bits & ~(LOC | SEG));
 }
 
 bool grammar_take(const grammar *g, pali_constraint c, grammar_state *s, int32_t token) {

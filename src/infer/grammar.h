@@ -17,6 +17,7 @@
 typedef struct grammar {
     uint16_t *marks; /* [V]: a bit for what it is, the location's index above; 0: never part of an answer */
     size_t vocab;
+    size_t first, n; /* the ids of all locations and codes lie in [first, first + n) */
 } grammar;
 
 /* Marks of a vocabulary. A tokenizer that lacks what answers are made of is an error. */
@@ -32,6 +33,8 @@ typedef struct grammar_state {
 /* The tokens that may follow while n_left >= 1 can, such that an answer is complete when none is left. Not empty if n_left was
  * at least grammar_object_tokens at the beginning. */
 sampler_filter grammar_filter(const grammar *g, pali_constraint c, const grammar_state *s, size_t n_left);
+/* Whether the set is one of locations or of codes: most tokens of an answer are. */
+bool grammar_is_codes(const sampler_filter *f);
 /* Takes a token of that set; false, and no change, for one outside (of whatever number). */
 bool grammar_take(const grammar *g, pali_constraint c, grammar_state *s, int32_t token);
 /* Whether the tokens so far are a whole answer, but perhaps for its end token. */

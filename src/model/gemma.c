@@ -188,13 +188,26 @@ static void cap_chunks(const exec *e, void *context, size_t begin, size_t end) {
     e->k->softcap(job->logits + from, to - from, job->cap);
 }
 
+static void cap(exec *e, const gemma *g, float *logits, size_t n) {
+    cap_job job = {logits, n, g->cfg.final_softcap};
+    if (job.cap > 0) exec_rows(e, (n + CAP_CHUNK - 1) / CAP_CHUNK, CAP_CHUNK, cap_chunks, &job);
+}
+
+static const mat *head_of(const gemma *g) {
+    return g->head.data ? &g->head : &g->embed;
+}
+
 pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n, bool alone) {
-    const mat *head = g->head.data ? &g->head : &g->embed;
+    const mat *head = head_of(g);
     STATUS_TRY(linear(e, logits, hidden, head, NULL, n, LINEAR_SET | (alone ? LINEAR_ALONE : 0)));
-    if (g->cfg.final_softcap > 0) {
-        cap_job job = {logits, n * head->rows, g->cfg.final_softcap};
-        exec_rows(e, (job.n + CAP_CHUNK - 1) / CAP_CHUNK, CAP_CHUNK, cap_chunks, &job);
-    }
+    cap(e, g, logits, n * head->rows);
     exec_tap(e, "logits", -1, logits, n, head->rows);
+    return PALI_OK;
+}
+
+pali_status gemma_logits_some(exec *e, const gemma *g, float *logits, const float *hidden, size_t first, size_t n) {
+    const mat *head = head_of(g), some = {head->dtype, n, head->cols, mat_row(head, first)};
+    STATUS_TRY(linear(e, logits + first, hidden, &some, NULL, 1, LINEAR_SET | LINEAR_ALONE));
+    cap(e, g, logits + first, n);
     return PALI_OK;
 }

@@ -52,5 +52,7 @@ pali_status gemma_final_norm(exec *e, const gemma *g, float *hidden, const float
 /* logits [n, V] of hidden [n, D], final soft cap applied where configured. alone: the rows belong to different sequences,
  * and each gets the bits it would get alone. */
 pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n, bool alone);
+/* Of one row's logits [V] only those of ids first to first + n - 1, with the same bits; the others stay as they are. */
+pali_status gemma_logits_some(exec *e, const gemma *g, float *logits, const float *hidden, size_t first, size_t n);
 
 #endif
