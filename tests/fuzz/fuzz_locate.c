@@ -1,13 +1,16 @@
 /* Any sequence of tokens of a small vocabulary, known and unknown ids, as an answer: objects whose parts are in range, in order
- * and made of their own tokens. The first two bytes choose min_score and nms_iou, each further byte a token. */
+ * and made of their own tokens; and what the grammar of constrained answers takes of it has nothing malformed. The first two
+ * bytes choose min_score and nms_iou, each further byte a token. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "infer/grammar.h"
 #include "infer/locate.h"
 
 #define N_MAX 4096
+#define VOCAB 512
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -24,7 +27,7 @@ static tokenizer *make(void) {
     for (unsigned i = 0; i < 64; i++) at += (size_t)snprintf(json + at, sizeof json - at, ",\"<seg%03u>\":%u", i * 127 / 63, 64 + i);
     for (unsigned i = 0; i < sizeof k_pieces / sizeof *k_pieces; i++)
         at += (size_t)snprintf(json + at, sizeof json - at, ",\"%s\":%u", k_pieces[i], 128 + i);
-    for (unsigned b = 0; b < 256; b++) at += (size_t)snprintf(json + at, sizeof json - at, ",\"<0x%02X>\":%u", b, 256 + b);
+    for (unsigned b = 0; b < 256; b++) at += (size_t)snprintf(json + at, sizeof json - at, ",\"<0x%02X>\":%u", b, VOCAB / 2 + b);
     (void)snprintf(json + at, sizeof json - at, "},\"merges\":[]}}");
     if (tokenizer_parse(&t, (const uint8_t *)json, strlen(json), "built-in") != PALI_OK) abort();
     return t;
@@ -33,7 +36,7 @@ static tokenizer *make(void) {
 /* Bytes reach the ids worth reaching: most are tokens, the last few choose among the byte pieces and unknown ids. */
 static int32_t token_of(const uint8_t *data, size_t i) {
     if (data[i] < 144) return data[i];
-    return data[i] < 240 ? 256 + (data[i] * 7 + (int32_t)i) % 256 : (data[i] - 248) * 1000003;
+    return data[i] < 240 ? VOCAB / 2 + (data[i] * 7 + (int32_t)i) % 256 : (data[i] - 248) * 1000003;
 }
 
 static void check(const pali_objects *o, const int32_t *tokens, size_t n) {
@@ -56,13 +59,33 @@ static void check(const pali_objects *o, const int32_t *tokens, size_t n) {
     }
 }
 
+/* The longest beginning that is a whole answer to the grammar. */
+static void check_grammar(const tokenizer *t, const grammar *g, pali_constraint c, const int32_t *tokens, size_t n) {
+    grammar_state s = {0};
+    size_t whole = 0;
+    for (size_t i = 0; i < n && grammar_take(g, c, &s, tokens[i]); i++)
+        if (grammar_complete(c, &s)) whole = i + 1;
+    pali_objects *o;
+    if (pali_objects_find(&o, t, tokens, NULL, whole, 640, 480, NULL) != PALI_OK || pali_objects_stray_count(o)) abort();
+    for (size_t i = 0; i < pali_objects_count(o); i++) {
+        pali_object x = {.struct_size = sizeof x};
+        if (pali_objects_get(o, i, &x) != PALI_OK || !x.valid || x.has_seg != (c == PALI_CONSTRAIN_SEGMENT)) abort();
+        if (c == PALI_CONSTRAIN_DETECT && !x.label) abort();
+    }
+    pali_objects_free(o);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static tokenizer *t;
+    static grammar g;
     static int32_t tokens[N_MAX];
     static float logprobs[N_MAX];
     pali_locate_options options;
     pali_objects *all, *some;
-    if (!t) t = make();
+    if (!t) {
+        t = make();
+        if (grammar_init(&g, t, VOCAB) != PALI_OK) abort();
+    }
     if (size < 2 || size > N_MAX) return 0;
     size_t n = size - 2;
     for (size_t i = 0; i < n; i++) {
@@ -79,5 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (pali_objects_count(some) > pali_objects_count(all)) abort();
     pali_objects_free(all);
     pali_objects_free(some);
+    check_grammar(t, &g, PALI_CONSTRAIN_DETECT, tokens, n);
+    check_grammar(t, &g, PALI_CONSTRAIN_SEGMENT, tokens, n);
     return 0;
 }
