@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""usage: make_gguf_corpus.py: writes tests/fuzz/corpus/gguf and gguf_model: GGUF files that are well-formed (valid_*) or wrong in
-one way each, the ways of the published advisories on GGUF readers among them. They are the seeds of the fuzz targets;
-tests/test_gguf.c lists what each must give. Standard library only; the same bytes every time."""
+"""usage: make_gguf_corpus.py: writes tests/fuzz/corpus/gguf and gguf_model (and one file of tokenizer): GGUF files that are
+well-formed (valid_*) or wrong in one way each, the ways of the published advisories on GGUF readers among them. They are the seeds
+of the fuzz targets; tests/test_gguf.c lists what each must give. Standard library only; the same bytes every time."""
 import pathlib
 import struct
 
@@ -281,3 +281,4 @@ for case, raw in containers():
     write("gguf", case, raw)
 for case, raw in models():
     write("gguf_model", case, raw)
+write("tokenizer", "values.gguf", model(drop=list(TENSORS)))
