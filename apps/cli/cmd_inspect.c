@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "inspect_codec.h"
 #include "report.h"
 
 enum { N_DTYPES = 7, N_RUN_DTYPES = 3 };
@@ -159,6 +160,7 @@ static json_t *inspection_json(cli *c, const pali_model *model, const inspection
 int cmd_inspect(cli *c) {
     pali_model *model = NULL;
     inspection x = {0};
+    if (inspect_codec_is(c->args.model)) return inspect_codec(c);
     int code = cli_open_stored(c, &model);
     if (!code) code = inspect_tensors(c, model, &x);
     if (!code) {

@@ -70,7 +70,8 @@ const command command_table[] = {
      "echo \"detect cat\" | paligemma tokenize --tokenizer paligemma-3b-mix-224/tokenizer.json\n"
      "echo \"39208 4401\" | paligemma tokenize --tokenizer paligemma-3b-mix-224/tokenizer.json --decode"},
     {"inspect", INSPECT, cmd_inspect, "what a model contains and needs", "-m MODEL [options]",
-     "Variant, parameters, stored types, resolution, and an estimate of the memory needed to run at each type.",
+     "Variant, parameters, stored types, resolution, and an estimate of the memory needed to run at each type. Of a mask codec "
+     "(-m vae-oid.npz): parameters and widths.",
      "paligemma inspect -m paligemma-3b-mix-224 --tensors"},
     {"bench", BENCH, cmd_bench, "time a model on this machine", "(-m MODEL | --random SHAPE) [options]",
      "Prints the median of --runs runs after one that is not counted, and how much of this machine's own measured limits "

@@ -72,6 +72,17 @@ json_is ".shape[1] == $text_width and .shape[0] > $tokens"
 
 expect 0 inspect -m "$MODEL" --tensors --json
 json_is '(.tensors | length) > 10 and all(.tensors[]; (.name | length) > 0 and (.shape | length) > 0)'
+codec=${MODEL%/models/*}/codec
+for file in narrow.npz narrow.safetensors; do
+    expect 0 inspect -m "$codec/$file" --json
+    json_is '.kind == "mask_codec" and .code_width == 12 and .codes == 16 and .mask_size == [64, 64] and .encoder == true and .parameters > 10000'
+done
+parameters=$(jq .parameters out)
+expect 0 inspect -m "$codec/narrow.npz"
+stdout_says "parameters  $parameters"
+stdout_says "64 x 64 from 16 codes of width 12, with encoder"
+expect_error 1 inspect -m "$codec/golden.safetensors"
+stderr_says "_vq_vae._embedding: tensor missing"
 expect 0 bench -m "$MODEL" -n 4 --runs 2 --json
 json_is '[.vision_ms, .prefill_ms, .prefill_tok, .decode_tok_s, .peak_rss_bytes] | all(type == "number" and . > 0)'
 json_is '.limits.read_gb_s > 0 and .fractions.decode > 0'
