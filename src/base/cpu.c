@@ -71,6 +71,7 @@ bool cpu_level_runs(cpu_level level) {
 static bool is_default(cpu_level level) {
 #if defined(__x86_64__)
     if (level == CPU_AVX512_BF16 && !bf16_dot_is_fast()) return false;
+    if (level == CPU_AVX512_FP16 && bf16_dot_is_fast()) return false; /* as fast, and x is rounded as the reference does */
 #endif
     return cpu_level_runs(level);
 }

@@ -24,6 +24,7 @@
 
 #define KERNELS_NR_MAX 64u  /* widest panel of any level */
 #define KERNELS_DOT_ROWS 4u /* most activation rows dot_rows takes at once */
+#define KERNELS_PAIRS_HEADER 16u /* a cache line, so that pairs are aligned as their block is */
 #define KERNELS_N_DTYPES 11u /* pali_dtype values, AUTO included (its entries are NULL) */
 
 typedef struct kernels {
@@ -38,10 +39,14 @@ typedef struct kernels {
     void (*gemm_panel)(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t m, size_t n, size_t k,
                        bool accumulate);
 
-    /* The same for bf16 operands in pairs along k (zero padded to even k); NULL where there is no fast bf16 dot product.
-     * panel[(i / 2) * nr + j] holds elements i (low half) and i + 1 (high half) of row j. Here lda counts pairs. */
-    void (*panel_rows_pairs)(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k);
-    void (*gemm_panel_pairs)(float *c, size_t ldc, const uint32_t *a, size_t lda, const uint32_t *panel, size_t m, size_t n,
+    /* The same with both operands in 16-bit floats, in pairs along k (zero padded to even k); NULL where that does not outrun
+     * f32. How they are rounded and scaled is the level's own affair (x86/avx512bf16.c, x86/avx512fp16.c). */
+    /* out: KERNELS_PAIRS_HEADER words for what the level keeps of the row, then k columns of x, k rounded up to 16. */
+    void (*pairs_x)(uint32_t *out, const float *x, size_t k);
+    /* nr such words, then element (i / 2) * nr + j with elements i (low half) and i + 1 (high half) of row j. */
+    void (*panel_rows_pairs[KERNELS_N_DTYPES])(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k);
+    /* Rows of x, header included, lie ldx words apart. */
+    void (*gemm_panel_pairs)(float *c, size_t ldc, const uint32_t *x, size_t ldx, const uint32_t *panel, size_t m, size_t n,
                              size_t k_pairs, bool accumulate);
 
     /* y[r * ldy + j] (+)= dot(x[r * ldx ...k], w[j * ld ...k]), r < m <= KERNELS_DOT_ROWS, j < n. The dot product of one

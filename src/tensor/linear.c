@@ -6,8 +6,8 @@
  *                   run over it: bound by arithmetic
  *
  * Work is cut into tasks of (tile of outputs, block of rows); each output is summed in an order that depends only on k,
- * so threads and tiling never change a bit. With a fast bf16 dot product (kernels.h) and bf16 weights the second way
- * rounds x to bf16 first, as the reference's bf16 run does.
+ * so threads and tiling never change a bit. Where the kernels have something faster in 16 bits for the type of the weights
+ * (kernels.h, pairs), the second way rounds x to that first, at least as finely as the reference's bf16 run does.
  *
  * Block-quantized weights take the same two ways with x rounded to 8 bits (kernels/blocks_plain.h); there both ways give the
  * same bits. */
@@ -22,7 +22,7 @@
 #define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
 #define PANEL_BYTES 98304u       /* of a panel: all of x runs over it from L2 at full speed; 290 KiB ran at 60 % */
 #define PANEL_BLOCKS 16u         /* of block-quantized weights: 20 KiB at 32 outputs stay in L1 while x streams from L2 */
-#define PAIRS_MIN_WEIGHTS 262144u /* smaller matrices gain nothing from bf16 products and keep x in full precision */
+#define PAIRS_MIN_WEIGHTS 262144u /* smaller matrices gain nothing from 16-bit products and keep x in full precision */
 #define GROUP_MAX 4u             /* panels per task at most: their block of x stays in L2 while they take turns on it */
 #define BLOCK_M_MIN 48u          /* rows per task at least, or the panel is not worth expanding */
 
@@ -30,18 +30,31 @@ typedef struct product {
     exec *e;
     float *y;          /* [m, n] */
     const float *x;    /* [m, k] */
-    const uint32_t *x_pairs; /* [m, pairs_ld] x in bf16 pairs; NULL: use x */
+    const uint32_t *x_pairs; /* [m, pairs_ld] x in 16-bit pairs, each block of `step` with its header; NULL: use x */
     const char *x_blocks;    /* [m] rows of x rounded to 8 bits; NULL: use x */
     const mat *w, *up; /* up: NULL but for GeGLU */
     const float *bias;
     size_t m, tile_n, tile_m, n_tiles;
+    size_t step;       /* height of panels in k */
     linear_op op;
     bool stream;       /* the first way */
 } product;
 
-/* Pairs from row to row: a cache line more than needed, or the rows of a tile, 4096 bytes apart, would share one L1 set. */
-static size_t pairs_ld(size_t k) {
-    return (k + 1) / 2 + 16;
+/* Height of the panels: even blocks of k, whole vectors. Pairs have a row of headers as well. */
+static size_t panel_step(const kernels *kn, size_t k, bool pairs) {
+    size_t max = pairs ? PANEL_BYTES / (kn->nr * sizeof(uint16_t)) - 16 : PANEL_BYTES / (kn->nr * sizeof(float));
+    size_t n_blocks = (k + max - 1) / max;
+    return ((k + n_blocks - 1) / n_blocks + 15) & ~(size_t)15;
+}
+
+/* Words of a block of a row of x, and of a row. The headers also keep the rows of a tile, often 4096 bytes long, from sharing
+ * one L1 set. */
+static size_t pairs_block(size_t step) {
+    return KERNELS_PAIRS_HEADER + step / 2;
+}
+
+static size_t pairs_ld(size_t k, size_t step) {
+    return (k + step - 1) / step * pairs_block(step);
 }
 
 /* c [m, n] (ldc) = or += rows m0.. of x times rows j0..j0+n of w. */
@@ -58,26 +71,21 @@ static void tile_stream(const product *p, const mat *w, float *c, size_t ldc, si
     }
 }
 
-/* Height of a panel at most, in k; a multiple of 16. */
-static size_t block_max(const product *p) {
-    return PANEL_BYTES / (p->e->k->nr * (p->x_pairs ? sizeof(uint16_t) : sizeof(float)));
-}
-
 /* k outside, panels inside: the block of x that a panel needs is still in L2 when the next panel wants it. */
 static void tile_gemm(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, void *panel,
                       bool accumulate) {
     const kernels *kn = p->e->k;
-    size_t k = w->cols, max = block_max(p), n_blocks = (k + max - 1) / max;
-    size_t step = ((k + n_blocks - 1) / n_blocks + 15) & ~(size_t)15; /* even blocks, whole vectors */
+    size_t k = w->cols, step = p->step;
     for (size_t k0 = 0; k0 < k; k0 += step, accumulate = true) {
         size_t kb = k - k0 < step ? k - k0 : step;
         for (size_t j = 0; j < n; j += kn->nr) {
             size_t nb = n - j < kn->nr ? n - j : kn->nr;
             const char *rows = mat_row(w, j0 + j) + dtype_bytes(w->dtype, k0);
             if (p->x_pairs) {
-                size_t lda = pairs_ld(k);
-                kn->panel_rows_pairs(panel, rows, k, nb, kb);
-                kn->gemm_panel_pairs(c + j, ldc, p->x_pairs + m0 * lda + k0 / 2, lda, panel, m, nb, (kb + 1) / 2, accumulate);
+                size_t ldx = pairs_ld(k, step);
+                kn->panel_rows_pairs[w->dtype](panel, rows, k, nb, kb);
+                kn->gemm_panel_pairs(c + j, ldc, p->x_pairs + m0 * ldx + k0 / step * pairs_block(step), ldx, panel, m, nb, (kb + 1) / 2,
+                                     accumulate);
             } else {
                 kn->panel_rows[w->dtype](panel, rows, k, nb, kb);
                 kn->gemm_panel(c + j, ldc, p->x + m0 * k + k0, k, panel, m, nb, kb, accumulate);
@@ -145,14 +153,13 @@ static void product_task(void *context, size_t task, size_t worker) {
     }
 }
 
-/* Rounds rows of x to bf16, a zero after an odd last column. */
 static void pairs_rows(const exec *e, void *context, size_t begin, size_t end) {
     const product *p = context;
-    size_t k = p->w->cols, lda = 2 * pairs_ld(k);
-    uint16_t *pairs = e->shared.data;
+    size_t k = p->w->cols, step = p->step;
     for (size_t r = begin; r < end; r++) {
-        e->k->from_f32[PALI_DTYPE_BF16](pairs + r * lda, p->x + r * k, k);
-        if (k % 2) pairs[r * lda + k] = 0;
+        uint32_t *out = (uint32_t *)e->shared.data + r * pairs_ld(k, step);
+        for (size_t k0 = 0; k0 < k; k0 += step, out += pairs_block(step))
+            e->k->pairs_x(out, p->x + r * k + k0, k - k0 < step ? k - k0 : step);
     }
 }
 
@@ -184,8 +191,10 @@ static pali_status product_run(product *p) {
         p->tile_n = nr * (group < 1 ? 1 : group > GROUP_MAX ? GROUP_MAX : group);
         p->tile_m = (p->m + cuts - 1) / cuts;
         if (p->tile_m < BLOCK_M_MIN) p->tile_m = BLOCK_M_MIN;
-        if (e->k->gemm_panel_pairs && n * k >= PAIRS_MIN_WEIGHTS && p->w->dtype == PALI_DTYPE_BF16 && (!p->up || p->up->dtype == PALI_DTYPE_BF16)) {
-            if (!mem_scratch_get(&e->shared, p->m * pairs_ld(k), sizeof *p->x_pairs)) return status_no_memory(p->m * k * 2);
+        bool pairs = n * k >= PAIRS_MIN_WEIGHTS && e->k->panel_rows_pairs[p->w->dtype] && (!p->up || e->k->panel_rows_pairs[p->up->dtype]);
+        p->step = panel_step(e->k, k, pairs);
+        if (pairs) {
+            if (!mem_scratch_get(&e->shared, p->m * pairs_ld(k, p->step), sizeof *p->x_pairs)) return status_no_memory(p->m * k * 2);
             exec_rows(e, p->m, k, pairs_rows, p);
             p->x_pairs = e->shared.data;
         }

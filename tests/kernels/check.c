@@ -82,32 +82,27 @@ void inputs_done(float *x, size_t n) {
     guarded_free(x, n * sizeof *x, 0);
 }
 
-/* Weights of a type at an odd address, and their values. */
-typedef struct weights {
-    unsigned char *data;
-    float *values;
-    size_t n_bytes;
-} weights;
-
-static weights weights_new(size_t n, int dtype) {
+void weights_set(typed_weights *w, size_t i, int dtype, float value) {
     size_t size = dtype == PALI_DTYPE_F32 ? 4 : 2;
-    weights w = {.data = guarded_new(n * size, 1), .values = floats(n, 1), .n_bytes = n * size};
-    for (size_t i = 0; i < n; i++) {
-        uint16_t h = dtype == PALI_DTYPE_BF16 ? half_to_bf16(w.values[i]) : half_to_f16(w.values[i]);
-        if (dtype == PALI_DTYPE_BF16) w.values[i] = half_from_bf16(h);
-        if (dtype == PALI_DTYPE_F16) w.values[i] = half_from_f16(h);
-        memcpy(w.data + i * size, dtype == PALI_DTYPE_F32 ? (const void *)&w.values[i] : (const void *)&h, size);
-    }
+    uint16_t h = dtype == PALI_DTYPE_BF16 ? half_to_bf16(value) : half_to_f16(value);
+    w->values[i] = dtype == PALI_DTYPE_BF16 ? half_from_bf16(h) : dtype == PALI_DTYPE_F16 ? half_from_f16(h) : value;
+    memcpy(w->data + i * size, dtype == PALI_DTYPE_F32 ? (const void *)&value : (const void *)&h, size);
+}
+
+typed_weights weights_new(size_t n, int dtype) {
+    size_t size = dtype == PALI_DTYPE_F32 ? 4 : 2;
+    typed_weights w = {.data = guarded_new(n * size, 1), .values = floats(n, 1), .n_bytes = n * size};
+    for (size_t i = 0; i < n; i++) weights_set(&w, i, dtype, w.values[i]);
     return w;
 }
 
-static void weights_done(weights *w) {
+void weights_done(typed_weights *w) {
     guarded_free(w->data, w->n_bytes, 1);
     done(w->values);
 }
 
 static void check_panel(size_t n, size_t k, int dtype) {
-    weights w = weights_new(extent(n, k + 3, k), dtype);
+    typed_weights w = weights_new(extent(n, k + 3, k), dtype);
     float *panel = floats(k * g_k->nr, 1);
     int good = 1;
     g_k->panel_rows[dtype](panel, w.data, k + 3, n, k);
@@ -158,43 +153,10 @@ static void check_gemm(size_t m, size_t n, size_t k, bool accumulate) {
     done(before);
 }
 
-static void check_gemm_pairs(size_t m, size_t n, size_t k) {
-    size_t nr = g_k->nr, pairs = (k + 1) / 2;
-    weights w = weights_new(n * k, PALI_DTYPE_BF16);
-    float *a = floats(m * 2 * pairs, 1), *c = floats(m * n, 1);
-    uint16_t *halves = malloc((m * 2 * pairs + 1) * sizeof *halves);
-    uint32_t *panel = malloc((pairs * nr + 1) * sizeof *panel);
-    int good = 1;
-    if (!halves || !panel) exit(2);
-    for (size_t i = 0; i < m * 2 * pairs; i++) {
-        halves[i] = i % (2 * pairs) < k ? half_to_bf16(a[i]) : 0;
-        a[i] = half_from_bf16(halves[i]);
-    }
-    g_k->panel_rows_pairs(panel, w.data, k, n, k);
-    g_k->gemm_panel_pairs(c, n, (const uint32_t *)(const void *)halves, pairs, panel, m, n, pairs, false);
-    for (size_t r = 0; r < m; r++) {
-        for (size_t j = 0; j < n; j++) {
-            double sum = 0, size = 0;
-            for (size_t i = 0; i < k; i++) {
-                double term = (double)a[r * 2 * pairs + i] * (double)w.values[j * k + i];
-                sum += term;
-                size += fabs(term);
-            }
-            good &= fabs((double)c[r * n + j] - sum) <= ((double)k + 2) * 0x1p-24 * size;
-        }
-    }
-    verdict(good && intact(c, m * n), "gemm_panel_pairs", m, n, k);
-    free(halves);
-    free(panel);
-    done(a);
-    done(c);
-    weights_done(&w);
-}
-
 /* Also: the sum of one (row, output) must be the same bits whatever m and n are. */
 static void check_dot(size_t n, size_t k, int dtype) {
     size_t ldx = k + 1, ld = k + 2;
-    weights w = weights_new(extent(n, ld, k), dtype);
+    typed_weights w = weights_new(extent(n, ld, k), dtype);
     float *x = inputs(extent(4, ldx, k), 1), *y = floats(4 * n, 1), *one = floats(1, 1);
     for (size_t m = 4; m >= 1; m--) {
         int good = 1, same = 1;
@@ -404,14 +366,12 @@ static void check_level(void) {
             for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_F16; dtype++) check_panel(k_n[a], k_k[b], dtype);
             for (size_t c = 0; c < sizeof k_m / sizeof k_m[0]; c++) {
                 check_gemm(k_m[c], k_n[a], k_k[b], (a + b + c) % 2);
-                if (g_k->gemm_panel_pairs) check_gemm_pairs(k_m[c], k_n[a], k_k[b]);
             }
         }
     }
     static const size_t k_model[] = {256, 1152, 2048, 4304, 16384};
     for (size_t b = 0; b < sizeof k_model / sizeof k_model[0]; b++) {
         check_gemm(7, g_k->nr, k_model[b], b % 2);
-        if (g_k->gemm_panel_pairs) check_gemm_pairs(7, g_k->nr, k_model[b]);
     }
     for (int accumulate = 0; accumulate < 2; accumulate++) { /* nothing in, or nothing out */
         check_gemm(0, 3, 5, accumulate);
@@ -439,6 +399,7 @@ static void check_level(void) {
     }
     check_conversions();
     check_nan();
+    check_pairs();
     check_blocks();
 }
 
@@ -457,7 +418,7 @@ double seconds_of(void (*work)(void *), void *context) {
 
 typedef struct rate {
     float *a, *c, *panel;
-    uint32_t *pairs;
+    uint32_t *x_pairs, *panel_pairs;
     char *weights;
     size_t m, n, k;
     int dtype;
@@ -467,13 +428,20 @@ static void rate_gemm(void *context) {
     rate *r = context;
     for (int i = 0; i < 20; i++) g_k->gemm_panel(r->c, g_k->nr, r->a, r->k, r->panel, r->m, g_k->nr, r->k, false);
 }
+static size_t x_pairs_ld(size_t k) {
+    return KERNELS_PAIRS_HEADER + (k + 15) / 16 * 8;
+}
 static void rate_pairs(void *context) {
     rate *r = context;
-    for (int i = 0; i < 20; i++) g_k->gemm_panel_pairs(r->c, g_k->nr, r->pairs, r->k / 2, r->pairs, r->m, g_k->nr, r->k / 2, false);
+    for (int i = 0; i < 20; i++) g_k->gemm_panel_pairs(r->c, g_k->nr, r->x_pairs, x_pairs_ld(r->k), r->panel_pairs, r->m, g_k->nr, r->k / 2, false);
 }
 static void rate_panel(void *context) {
     rate *r = context;
     for (int i = 0; i < 20; i++) g_k->panel_rows[r->dtype](r->panel, r->weights, r->k, g_k->nr, r->k);
+}
+static void rate_panel_pairs(void *context) {
+    rate *r = context;
+    for (int i = 0; i < 20; i++) g_k->panel_rows_pairs[r->dtype](r->panel_pairs, r->weights, r->k, g_k->nr, r->k);
 }
 static void rate_dot(void *context) {
     rate *r = context;
@@ -485,27 +453,31 @@ static void bench_level(void) {
     r.a = calloc(r.m * 4096, sizeof *r.a);
     r.c = calloc(r.m * 64 + r.n, sizeof *r.c);
     r.panel = calloc(1152 * 64, sizeof *r.panel);
-    r.pairs = calloc(r.m * 1152, sizeof *r.pairs);
+    r.x_pairs = calloc(r.m * x_pairs_ld(1152), sizeof *r.x_pairs);
+    r.panel_pairs = calloc((1 + 1152 / 2) * 64, sizeof *r.panel_pairs);
     r.weights = calloc(r.n * 2048, 4);
-    if (!r.a || !r.c || !r.panel || !r.pairs || !r.weights) exit(2);
+    if (!r.a || !r.c || !r.panel || !r.x_pairs || !r.panel_pairs || !r.weights) exit(2);
     /* Every page is written: pages never touched share one page of zeros, and all would seem to be in L1. */
     for (size_t i = 0; i < r.n * 2048; i++) ((float *)(void *)r.weights)[i] = 1;
     for (size_t i = 0; i < r.m * 4096; i++) r.a[i] = 1;
     for (size_t i = 0; i < 1152 * 64; i++) r.panel[i] = 1;
-    for (size_t i = 0; i < r.m * 1152; i++) r.pairs[i] = 0x3f803f80u;
     for (size_t i = 0; i < r.m * 64 + r.n; i++) r.c[i] = 1;
     static const size_t k_depths[] = {384, 1152}; /* panels of 96 KiB, as tensor/linear.c cuts them, and of a whole row of SigLIP */
     for (size_t d = 0; d < sizeof k_depths / sizeof k_depths[0]; d++) {
         r.k = k_depths[d];
         double flop = 20 * 2.0 * (double)r.m * (double)g_k->nr * (double)r.k;
         printf("%-11s gemm_panel, k %-4zu       %7.1f GFLOP/s\n", cpu_level_name(g_k->level), r.k, flop / seconds_of(rate_gemm, &r) * 1e-9);
-        if (g_k->gemm_panel_pairs)
-            printf("%-11s gemm_panel_pairs, k %-4zu %7.1f GFLOP/s\n", cpu_level_name(g_k->level), r.k, flop / seconds_of(rate_pairs, &r) * 1e-9);
+        if (!g_k->gemm_panel_pairs) continue;
+        for (size_t i = 0; i < r.m; i++) g_k->pairs_x(r.x_pairs + i * x_pairs_ld(r.k), r.a + i * r.k, r.k);
+        g_k->panel_rows_pairs[PALI_DTYPE_BF16](r.panel_pairs, r.weights, r.k, g_k->nr, r.k);
+        printf("%-11s gemm_panel_pairs, k %-4zu %7.1f GFLOP/s\n", cpu_level_name(g_k->level), r.k, flop / seconds_of(rate_pairs, &r) * 1e-9);
     }
     for (r.dtype = PALI_DTYPE_F32; r.dtype <= PALI_DTYPE_F16; r.dtype++) {
         static const char *const k_names[] = {"", "f32", "bf16", "f16"};
         r.k = 1152;
         printf("%-11s panel_rows %-5s %7.2f Gweights/s\n", cpu_level_name(g_k->level), k_names[r.dtype], 20.0 * (double)g_k->nr * 1152 / seconds_of(rate_panel, &r) * 1e-9);
+        if (g_k->panel_rows_pairs[r.dtype])
+            printf("%-11s panel_rows_pairs %-5s %7.2f Gweights/s\n", cpu_level_name(g_k->level), k_names[r.dtype], 20.0 * (double)g_k->nr * 1152 / seconds_of(rate_panel_pairs, &r) * 1e-9);
         r.k = 2048;
         double bytes = (double)(r.n * r.k) * (r.dtype == PALI_DTYPE_F32 ? 4 : 2);
         printf("%-11s dot_rows %-7s %7.1f GB/s\n", cpu_level_name(g_k->level), k_names[r.dtype], bytes / seconds_of(rate_dot, &r) * 1e-9);
@@ -513,7 +485,8 @@ static void bench_level(void) {
     free(r.a);
     free(r.c);
     free(r.panel);
-    free(r.pairs);
+    free(r.x_pairs);
+    free(r.panel_pairs);
     free(r.weights);
     bench_blocks();
 }
@@ -534,6 +507,7 @@ int main(int argc, char **argv) {
         else
             check_level();
     }
+    if (!only) check_pairs_error(bench);
     if (!bench) printf("%zu passed, %zu failed\n", g_passed, g_failed);
     return g_failed != 0 || (!bench && g_passed == 0);
 }

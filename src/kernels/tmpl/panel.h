@@ -29,4 +29,18 @@ static inline void rows_transpose(vu r[], const char *w, size_t row_bytes, size_
     vu_transpose(r);
 }
 
+/* A panel of 16-bit weights in pairs along k, as they are: panel[(i / 2) * NR + j] holds elements i (low half) and i + 1 of
+ * row j; zero after an odd end and in columns from n on. */
+static inline void pairs_transpose(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k) {
+    for (size_t j0 = 0; j0 < NR; j0 += VL) {
+        const char *rows = (const char *)w + j0 * ld * 2;
+        for (size_t i = 0; i < k; i += 2 * VL) {
+            vu r[VL];
+            size_t left = k - i < 2 * VL ? k - i : 2 * VL;
+            rows_transpose(r, rows, ld * 2, n > j0 ? n - j0 : 0, i * 2, left * 2);
+            for (size_t c = 0; c < (left + 1) / 2; c++) vu_store(panel + (i / 2 + c) * NR + j0, r[c]);
+        }
+    }
+}
+
 #endif

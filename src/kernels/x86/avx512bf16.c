@@ -1,19 +1,17 @@
 /* avx512bf16.c: the matrix product on pairs of bf16 (vdpbf16ps): twice the rate of fp32 FMA where the level is taken by
- * default (base/cpu.c). Both products of a pair are added to the fp32 accumulator, denormals count as zero. */
+ * default (base/cpu.c). x is rounded to bf16. Both products of a pair are added to the fp32 accumulator, denormals count as
+ * zero. The headers of pairs stay unused. */
 #include "kernels/x86/avx512_words.h"
 
 #include "kernels/tmpl/panel.h"
 
+static void pairs_x(uint32_t *out, const float *x, size_t k) {
+    uint16_t *halves = (uint16_t *)(out + KERNELS_PAIRS_HEADER);
+    for (size_t i = 0; i < k; i += VL) v_store_bf16(halves + i, v_load_n(x + i, k - i < VL ? k - i : VL));
+}
+
 static void panel_rows_pairs(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k) {
-    for (size_t j0 = 0; j0 < NR; j0 += VL) {
-        const char *rows = (const char *)w + j0 * ld * 2;
-        for (size_t i = 0; i < k; i += 2 * VL) {
-            vu r[VL];
-            size_t left = k - i < 2 * VL ? k - i : 2 * VL;
-            rows_transpose(r, rows, ld * 2, n > j0 ? n - j0 : 0, i * 2, left * 2);
-            for (size_t c = 0; c < (left + 1) / 2; c++) vu_store(panel + (i / 2 + c) * NR + j0, r[c]);
-        }
-    }
+    pairs_transpose(panel + NR, w, ld, n, k);
 }
 
 #define TILE_TYPE uint32_t
@@ -23,7 +21,13 @@ static void panel_rows_pairs(uint32_t *panel, const void *w, size_t ld, size_t n
 #define TILE_MULTIPLY(acc, a, b) _mm512_dpbf16_ps(acc, (__m512bh)(a), (__m512bh)(b))
 #include "kernels/tmpl/tile.h"
 
+static void gemm_panel_pairs(float *c, size_t ldc, const uint32_t *x, size_t ldx, const uint32_t *panel, size_t m, size_t n, size_t k_pairs,
+                             bool accumulate) {
+    tiles_run(c, ldc, x + KERNELS_PAIRS_HEADER, ldx, panel + NR, m, n, k_pairs, accumulate);
+}
+
 void kernels_fill_avx512bf16(kernels *k) {
-    k->panel_rows_pairs = panel_rows_pairs;
-    k->gemm_panel_pairs = tiles_run;
+    k->pairs_x = pairs_x;
+    k->panel_rows_pairs[PALI_DTYPE_BF16] = panel_rows_pairs;
+    k->gemm_panel_pairs = gemm_panel_pairs;
 }
