@@ -21,8 +21,9 @@ typedef struct measurement {
     size_t prefill_tok, n_steps; /* decode steps: the first token comes out of prefill */
     uint64_t peak_rss_bytes;
     size_t n_limit_threads;
-    double read_gb_s, fp32_gflop_s;                             /* the machine's limits */
-    double vision_fraction, prefill_fraction, decode_fraction; /* of them */
+    double read_gb_s, fp32_gop_s, fp16_gop_s, int8_gop_s;      /* the machine's limits; 0: it has none of the kind */
+    double vision_fraction, prefill_fraction, decode_fraction; /* of the limit of the arithmetic used, and of reading */
+    const char *vision_limit, *prefill_limit;                  /* which one */
 } measurement;
 
 static int compare_doubles(const void *a, const void *b) {
@@ -139,13 +140,57 @@ static double fraction(double work_per_s, double limit_per_s) {
     return limit_per_s > 0 ? work_per_s / limit_per_s : 0;
 }
 
+static double bits_per_weight(pali_dtype dtype) {
+    switch (dtype) {
+    case PALI_DTYPE_F32: return 32;
+    case PALI_DTYPE_Q8_0: return 8.5; /* 34 bytes for 32 */
+    case PALI_DTYPE_Q4_1: return 5;
+    case PALI_DTYPE_Q4_0:
+    case PALI_DTYPE_Q4_K: return 4.5;
+    default: return 16;
+    }
+}
+
+/* What the tensors say about a step of the text model: bytes of all its matrices and the head, and the types of the largest
+ * matrices of the tower and of the text layers. */
+static double decode_bytes(const pali_model *model, pali_dtype *vision, pali_dtype *text) {
+    double bytes = 0, table = 0, head = 0;
+    *vision = *text = PALI_DTYPE_BF16;
+    for (size_t i = 0; i < pali_model_tensor_count(model); i++) {
+        pali_tensor_info t = {.struct_size = sizeof t};
+        if (pali_model_get_tensor(model, i, &t) != PALI_OK || t.n_dims != 2) continue;
+        double n = (double)t.dims[0] * (double)t.dims[1] * bits_per_weight(t.dtype) / 8;
+        if (strstr(t.name, "mlp.fc1.")) *vision = t.dtype;
+        if (strstr(t.name, "mlp.gate_proj.")) *text = t.dtype;
+        if (strstr(t.name, "embed_tokens."))
+            table = n;
+        else if (!strncmp(t.name, "lm_head.", 8))
+            head = n;
+        else if (!strncmp(t.name, "language_model.", 15))
+            bytes += n;
+    }
+    return bytes + (head > 0 ? head : table);
+}
+
+/* The limit of the arithmetic that products with weights of this type use where the processor has it. */
+static double limit_of(const measurement *x, pali_dtype dtype, const char **name) {
+    bool blocks = dtype >= PALI_DTYPE_Q8_0 && dtype <= PALI_DTYPE_Q4_K, half = dtype == PALI_DTYPE_BF16 || dtype == PALI_DTYPE_F16;
+    *name = blocks && x->int8_gop_s > 0 ? "int8" : half && x->fp16_gop_s > 0 ? "fp16" : "fp32";
+    return !strcmp(*name, "int8") ? x->int8_gop_s : !strcmp(*name, "fp16") ? x->fp16_gop_s : x->fp32_gop_s;
+}
+
 /* Work that the mathematics demands (two operations a multiply-add; decoding reads every weight of the text model, its
  * head and the KV cache once a token) over what the machine could do in the time. */
-static void measure_limits(cli *c, const pali_model_info *m, size_t n_images, measurement *x) {
+static void measure_limits(cli *c, const pali_model *model, const pali_model_info *m, size_t n_images, measurement *x) {
     x->n_limit_threads = c->args.n_threads ? (size_t)c->args.n_threads : limits_n_threads();
     x->read_gb_s = limits_read_gb_s(x->n_limit_threads);
-    x->fp32_gflop_s = limits_fp32_gflop_s(x->n_limit_threads);
+    x->fp32_gop_s = limits_fp32_gop_s(x->n_limit_threads);
+    x->fp16_gop_s = limits_fp16_gop_s(x->n_limit_threads);
+    x->int8_gop_s = limits_int8_gop_s(x->n_limit_threads);
 
+    pali_dtype vision_dtype, text_dtype;
+    double weight_bytes = decode_bytes(model, &vision_dtype, &text_dtype);
+    double vision_limit = limit_of(x, vision_dtype, &x->vision_limit), prefill_limit = limit_of(x, text_dtype, &x->prefill_limit);
     double images = (double)n_images, patches = m->n_image_tokens, width = m->vision_width;
     double vision = patches * m->vision_layers * (4 * width * width + 2 * width * m->vision_mlp_width) /* linear */
                     + 2 * patches * patches * width * m->vision_layers                                /* attention */
@@ -155,21 +200,20 @@ static void measure_limits(cli *c, const pali_model_info *m, size_t n_images, me
            kv_heads = (double)m->text_kv_heads * m->text_head_dim, d = m->text_width, layers = m->text_layers;
     double layer_weights = d * (heads + 2 * kv_heads) + heads * d + 3 * d * m->text_mlp_width, head = d * m->vocab_size;
     double prefill = layers * (rows * layer_weights + 2 * rows * rows * heads) + head;
-    double bytes_per_weight = m->n_parameters ? (double)m->weight_bytes / (double)m->n_parameters : 0;
-    double decode_bytes = (layers * layer_weights + head) * bytes_per_weight +
-                          (double)m->kv_bytes_per_token * (rows + (double)x->n_steps / 2);
-    if (x->median.vision_ms > 0) x->vision_fraction = fraction(2 * images * vision / x->median.vision_ms / 1e6, x->fp32_gflop_s);
-    if (x->median.prefill_ms > 0) x->prefill_fraction = fraction(2 * prefill / x->median.prefill_ms / 1e6, x->fp32_gflop_s);
-    x->decode_fraction = fraction(decode_bytes * x->decode_tok_s / 1e9, x->read_gb_s);
+    double step_bytes = weight_bytes + (double)m->kv_bytes_per_token * (rows + (double)x->n_steps / 2);
+    if (x->median.vision_ms > 0) x->vision_fraction = fraction(2 * images * vision / x->median.vision_ms / 1e6, vision_limit);
+    if (x->median.prefill_ms > 0) x->prefill_fraction = fraction(2 * prefill / x->median.prefill_ms / 1e6, prefill_limit);
+    x->decode_fraction = fraction(step_bytes * x->decode_tok_s / 1e9, x->read_gb_s);
 }
 
 static json_t *measurement_json(cli *c, const pali_model_info *m, const measurement *x) {
-    return json_pack("{s:i, s:s, s:i, s:o, s:o, s:o, s:o, s:I, s:o, s:f, s:I, s:{s:I, s:f, s:f}, s:{s:f, s:f, s:f}}", "schema", REPORT_SCHEMA,
+    return json_pack("{s:i, s:s, s:i, s:o, s:o, s:o, s:o, s:I, s:o, s:f, s:I, s:{s:I, s:f, s:f, s:f, s:f}, s:{s:f, s:f, s:f}}", "schema", REPORT_SCHEMA,
                      "model", m->name, "runs", (int)c->args.n_runs, "load_ms", report_ms(x->load_ms), "preprocess_ms",
                      report_ms(x->median.preprocess_ms), "vision_ms", report_ms(x->median.vision_ms), "prefill_ms",
                      report_ms(x->median.prefill_ms), "prefill_tok", (json_int_t)x->prefill_tok, "decode_ms", report_ms(x->median.decode_ms),
                      "decode_tok_s", x->decode_tok_s, "peak_rss_bytes", (json_int_t)x->peak_rss_bytes, "limits", "threads",
-                     (json_int_t)x->n_limit_threads, "read_gb_s", x->read_gb_s, "fp32_gflop_s", x->fp32_gflop_s, "fractions", "vision",
+                     (json_int_t)x->n_limit_threads, "read_gb_s", x->read_gb_s, "fp32_gflop_s", x->fp32_gop_s, "fp16_gflop_s",
+                     x->fp16_gop_s, "int8_gop_s", x->int8_gop_s, "fractions", "vision",
                      x->vision_fraction, "prefill", x->prefill_fraction, "decode", x->decode_fraction);
 }
 
@@ -177,13 +221,14 @@ static void print_plain(cli *c, const pali_model_info *m, const measurement *x) 
     fprintf(c->out, "model       %s%s\n", m->name, c->args.random ? ", random weights" : "");
     fprintf(c->out, "load        %10.1f ms\n", x->load_ms);
     fprintf(c->out, "preprocess  %10.1f ms\n", x->median.preprocess_ms);
-    fprintf(c->out, "vision      %10.1f ms  %20s %5.1f %% of the fp32 limit\n", x->median.vision_ms, "", x->vision_fraction * 100);
-    fprintf(c->out, "prefill     %10.1f ms  %5zu tok, %6.1f tok/s %5.1f %% of the fp32 limit\n", x->median.prefill_ms, x->prefill_tok,
-            x->median.prefill_ms > 0 ? (double)x->prefill_tok / x->median.prefill_ms * 1e3 : 0, x->prefill_fraction * 100);
+    fprintf(c->out, "vision      %10.1f ms  %20s %5.1f %% of the %s limit\n", x->median.vision_ms, "", x->vision_fraction * 100, x->vision_limit);
+    fprintf(c->out, "prefill     %10.1f ms  %5zu tok, %6.1f tok/s %5.1f %% of the %s limit\n", x->median.prefill_ms, x->prefill_tok,
+            x->median.prefill_ms > 0 ? (double)x->prefill_tok / x->median.prefill_ms * 1e3 : 0, x->prefill_fraction * 100, x->prefill_limit);
     fprintf(c->out, "decode      %10.1f ms  %5zu tok, %6.2f tok/s %5.1f %% of the read limit\n", x->median.decode_ms, x->n_steps, x->decode_tok_s,
             x->decode_fraction * 100);
     fprintf(c->out, "peak memory %10.2f GiB\n", (double)x->peak_rss_bytes / (1024.0 * 1024.0 * 1024.0));
-    fprintf(c->out, "limits      %.1f GB/s read, %.0f GFLOP/s fp32, measured on %zu threads\n", x->read_gb_s, x->fp32_gflop_s, x->n_limit_threads);
+    fprintf(c->out, "limits      %.1f GB/s read, %.0f GFLOP/s fp32, %.0f fp16, %.0f GOP/s int8 (0: none), measured on %zu threads\n", x->read_gb_s,
+            x->fp32_gop_s, x->fp16_gop_s, x->int8_gop_s, x->n_limit_threads);
 }
 
 int cmd_bench(cli *c) {
@@ -213,7 +258,7 @@ int cmd_bench(cli *c) {
     if (!code) code = make_ids(c, &info, images.n, &ids, &n_ids);
     if (!code) code = measure_runs(c, session, &images, ids, n_ids, &x);
     if (!code && !cli_interrupted()) {
-        measure_limits(c, &info, images.n, &x);
+        measure_limits(c, model, &info, images.n, &x);
         if (a->json) {
             code = report_print(c, measurement_json(c, &info, &x));
         } else {

@@ -1,4 +1,4 @@
-/* limits.c: memory read bandwidth and fp32 peak.
+/* limits.c: memory read bandwidth and the peaks of fp32, fp16 and 8-bit arithmetic.
  *
  * Every thread works for the same short time after a common start and counts what it did; the rates add up. The read
  * buffer is several times the last-level cache. The arithmetic loop has enough independent chains to fill two FMA units
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -43,7 +44,8 @@ size_t limits_n_threads(void) {
 typedef struct worker {
     pthread_t thread;
     pthread_barrier_t *barrier;
-    size_t n_bytes; /* of this thread's read buffer; 0: measure arithmetic */
+    double (*step)(struct worker *w); /* an arithmetic loop, which returns the operations it did; NULL: read */
+    size_t n_bytes; /* of this thread's read buffer */
     double rate;    /* bytes or operations a second */
     float number;   /* start and result of the loops: kept here, they are neither known to the compiler nor removed */
     uint64_t word;
@@ -64,6 +66,9 @@ typedef struct worker {
     type total = add(add(add(s0, s1), add(s2, s3)), add(add(s4, s5), add(s6, s7)));                                      \
     total = add(total, add(add(s8, s9), add(s10, s11)))
 
+typedef double arithmetic_loop(worker *w);
+
+/* NAME_best: NULL where no loop of ours fits this processor. */
 #if defined(__x86_64__)
 __attribute__((target("avx512f"))) static double fma_avx512(worker *w) {
     FMA_LOOP(__m512, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps);
@@ -76,12 +81,77 @@ __attribute__((target("avx2,fma"))) static double fma_avx2(worker *w) {
     w->number = _mm256_cvtss_f32(total);
     return 2.0 * 8 * CHAINS * STEPS;
 }
+
+/* In assembler: clang 14 has no half-precision types unless the whole file is for such a processor. */
+__attribute__((target("avx512f"))) static inline __m512i fma_halves(__m512i s, __m512i a, __m512i b) {
+    __asm__("vfmadd213ph %2, %1, %0" : "+v"(s) : "v"(a), "v"(b));
+    return s;
+}
+#define HALVES(x) _mm512_set1_epi16((short)(0x3000 + (int)(x))) /* 0.125 and a little more */
+__attribute__((target("avx512f,avx512bw"))) static double fma_avx512fp16(worker *w) {
+    FMA_LOOP(__m512i, HALVES, fma_halves, _mm512_xor_si512);
+    w->number = (float)_mm_cvtsi128_si32(_mm512_castsi512_si128(total));
+    return 2.0 * 32 * CHAINS * STEPS;
+}
+
+#define WORDS512(x) _mm512_set1_epi32(0x01010101 + (int)(x))
+__attribute__((target("avx512f,avx512vnni"))) static double dot_avx512vnni(worker *w) {
+    FMA_LOOP(__m512i, WORDS512, _mm512_dpbusd_epi32, _mm512_add_epi32);
+    w->number = (float)_mm_cvtsi128_si32(_mm512_castsi512_si128(total));
+    return 2.0 * 64 * CHAINS * STEPS;
+}
+
+#define WORDS256(x) _mm256_set1_epi32(0x01010101 + (int)(x))
+/* The sum is a factor here, or the product would be the same in every step and leave the loop. */
+#define DOT256(s, a, b) _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_maddubs_epi16(a, s), a))
+__attribute__((target("avx2"))) static double dot_avx2(worker *w) {
+    FMA_LOOP(__m256i, WORDS256, DOT256, _mm256_add_epi32);
+    w->number = (float)_mm256_cvtsi256_si32(total);
+    return 2.0 * 32 * CHAINS * STEPS;
+}
+
+__attribute__((target("avx2,avxvnni"))) static double dot_avxvnni(worker *w) {
+    FMA_LOOP(__m256i, WORDS256, _mm256_dpbusd_avx_epi32, _mm256_add_epi32);
+    w->number = (float)_mm256_cvtsi256_si32(total);
+    return 2.0 * 32 * CHAINS * STEPS;
+}
+
+/* Bits of cpuid's leaf 7 that the compilers' lists lack. */
+static bool has_fp16(void) {
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("avx512f") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 23 & 1u);
+}
+static bool has_avxvnni(void) {
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1u);
+}
+
+static arithmetic_loop *fp32_best(void) {
+    if (__builtin_cpu_supports("avx512f")) return fma_avx512;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? fma_avx2 : NULL;
+}
+static arithmetic_loop *fp16_best(void) {
+    return has_fp16() ? fma_avx512fp16 : NULL;
+}
+static arithmetic_loop *int8_best(void) {
+    if (__builtin_cpu_supports("avx512vnni")) return dot_avx512vnni;
+    return has_avxvnni() ? dot_avxvnni : __builtin_cpu_supports("avx2") ? dot_avx2 : NULL;
+}
 #elif defined(__aarch64__)
 #define NEON_FMA(s, a, b) vfmaq_f32(b, s, a)
 static double fma_neon(worker *w) {
     FMA_LOOP(float32x4_t, vdupq_n_f32, NEON_FMA, vaddq_f32);
     w->number = vgetq_lane_f32(total, 0);
     return 2.0 * 4 * CHAINS * STEPS;
+}
+static arithmetic_loop *fp32_best(void) {
+    return fma_neon;
+}
+static arithmetic_loop *fp16_best(void) {
+    return NULL;
+}
+static arithmetic_loop *int8_best(void) {
+    return NULL;
 }
 #else
 #define SAME(x) (x)
@@ -92,21 +162,16 @@ static double fma_plain(worker *w) {
     w->number = total;
     return 2.0 * CHAINS * STEPS;
 }
-#endif
-
-typedef double fma_loop(worker *w);
-
-/* NULL: no loop of ours fits this processor. */
-static fma_loop *fma_best(void) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) return fma_avx512;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? fma_avx2 : NULL;
-#elif defined(__aarch64__)
-    return fma_neon;
-#else
+static arithmetic_loop *fp32_best(void) {
     return fma_plain;
-#endif
 }
+static arithmetic_loop *fp16_best(void) {
+    return NULL;
+}
+static arithmetic_loop *int8_best(void) {
+    return NULL;
+}
+#endif
 
 /* Sums 64-byte words; wide accumulators keep enough loads in flight on any target. */
 typedef uint64_t words8 __attribute__((vector_size(64)));
@@ -131,14 +196,12 @@ static double read_rate(worker *w) {
     return done / elapsed;
 }
 
-static double fma_rate(worker *w) {
-    fma_loop *step = fma_best();
-    if (step) (void)step(w); /* lets the clock settle for wide vectors */
+static double step_rate(worker *w) {
+    (void)w->step(w); /* lets the clock settle for wide vectors */
     (void)pthread_barrier_wait(w->barrier);
-    if (!step) return 0;
     double done = 0, start = clock_s(), elapsed = 0;
     do {
-        done += step(w);
+        done += w->step(w);
         elapsed = clock_s() - start;
     } while (elapsed < MEASURE_S);
     return done / elapsed;
@@ -146,12 +209,12 @@ static double fma_rate(worker *w) {
 
 static void *worker_main(void *argument) {
     worker *w = argument;
-    w->rate = w->n_bytes ? read_rate(w) : fma_rate(w);
+    w->rate = w->step ? step_rate(w) : read_rate(w);
     return NULL;
 }
 
-/* The sum of the rates of n threads with a read buffer of n_bytes each. */
-static double measure(size_t n_threads, size_t n_bytes) {
+/* The sum of the rates of n threads that run a loop or, where it is NULL, read n_bytes each. */
+static double measure(size_t n_threads, arithmetic_loop *step, size_t n_bytes) {
     pthread_barrier_t barrier;
     worker *workers = calloc(n_threads, sizeof *workers);
     if (!workers) return 0;
@@ -162,7 +225,7 @@ static double measure(size_t n_threads, size_t n_bytes) {
     double rate = 0;
     size_t n_started = 0;
     for (; n_started < n_threads; n_started++) {
-        workers[n_started] = (worker){.barrier = &barrier, .n_bytes = n_bytes};
+        workers[n_started] = (worker){.barrier = &barrier, .n_bytes = n_bytes, .step = step};
         if (pthread_create(&workers[n_started].thread, NULL, worker_main, &workers[n_started]) != 0) break;
     }
     if (n_started == n_threads) {
@@ -187,9 +250,21 @@ double limits_read_gb_s(size_t n_threads) {
 #endif
     if (total > MAX_BUFFER_BYTES) total = MAX_BUFFER_BYTES;
     size_t each = total / n_threads / 4096 * 4096;
-    return measure(n_threads, each ? each : 4096) / 1e9;
+    return measure(n_threads, NULL, each ? each : 4096) / 1e9;
 }
 
-double limits_fp32_gflop_s(size_t n_threads) {
-    return measure(n_threads, 0) / 1e9;
+static double arithmetic_gop_s(size_t n_threads, arithmetic_loop *step) {
+    return step ? measure(n_threads, step, 0) / 1e9 : 0;
+}
+
+double limits_fp32_gop_s(size_t n_threads) {
+    return arithmetic_gop_s(n_threads, fp32_best());
+}
+
+double limits_fp16_gop_s(size_t n_threads) {
+    return arithmetic_gop_s(n_threads, fp16_best());
+}
+
+double limits_int8_gop_s(size_t n_threads) {
+    return arithmetic_gop_s(n_threads, int8_best());
 }

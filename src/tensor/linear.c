@@ -173,7 +173,7 @@ static pali_status product_run(product *p) {
     exec *e = p->e;
     size_t n = p->w->rows, k = p->w->cols, nr = e->k->nr;
     if (p->m == 0) return PALI_OK;
-    p->stream = p->x_blocks ? p->m <= FEW_ROWS_BLOCKS : p->m <= FEW_ROWS || p->op & LINEAR_ALONE;
+    p->stream = dtype_is_blocks(p->w->dtype) ? p->m <= FEW_ROWS_BLOCKS : p->m <= FEW_ROWS || p->op & LINEAR_ALONE;
     p->op &= ~(unsigned)LINEAR_ALONE;
     if (dtype_is_blocks(p->w->dtype)) {
         if (!mem_scratch_get(&e->shared, p->m, x_row_bytes(k))) return status_no_memory(p->m * x_row_bytes(k));

@@ -121,6 +121,15 @@ static void check_weights(pali_dtype dtype, size_t k) {
     }
     /* Short rows say little about a mean. */
     verdict((k < 1000 || sqrt(error / square) < k_worst[dtype - PALI_DTYPE_Q8_0]) && intact(back, k), "to_f32 blocks", k, (size_t)dtype, 0);
+    for (int kind = 0; kind < 3; kind++) { /* zero, tiny, damaged */
+        for (size_t i = 0; i < k; i++) x[i] = kind == 0 ? 0 : i % 2 ? 1e-38f : -1e-42f;
+        if (kind == 2) x[k / 2] = k % 2 ? NAN : INFINITY;
+        kernels_get(CPU_REF)->from_f32[dtype](want, x, k);
+        g_k->from_f32[dtype](got, x, k);
+        g_k->to_f32[dtype](back, got, k);
+        verdict(kind == 2 ? !isfinite(back[k / 2]) : memcmp(want, got, n_bytes) == 0, "from_f32 blocks, special", k, (size_t)dtype, (size_t)kind);
+        verdict(kind == 2 || (fabsf(back[0]) < 1e-30f && fabsf(back[k - 1]) < 1e-30f), "from_f32 blocks, small", k, (size_t)dtype, (size_t)kind);
+    }
     guarded_free(want, n_bytes, 0);
     guarded_free(got, n_bytes, 0);
     inputs_done(x, k);
@@ -190,6 +199,11 @@ void bench_blocks(void) {
         for (size_t i = 0; i < r.m; i++) x_quantize(r.x + i * x_row_bytes(r.k), r.y, r.k);
         double weights = (double)(r.n * r.k), s = seconds_of(rate_dot, &r);
         printf("%-11s dot_blocks %-5s     %7.1f GB/s %7.2f Gweights/s\n", level, k_names[t], (double)(r.n * row_bytes) / s * 1e-9, weights / s * 1e-9);
+        r.k = 16384;
+        r.n = 2048;
+        double s_long = seconds_of(rate_dot, &r);
+        printf("%-11s dot_blocks %-5s, long %6.1f GB/s %7.2f Gweights/s\n", level, k_names[t], (double)(r.n * dtype_bytes(r.dtype, r.k)) / s_long * 1e-9, weights / s_long * 1e-9);
+        r.k = 2048;
         printf("%-11s panel_blocks %-5s   %7.2f Gweights/s\n", level, k_names[t], 20.0 * 512 * (double)g_k->blocks_nr / seconds_of(rate_panel, &r) * 1e-9);
         printf("%-11s gemm_blocks %-5s    %7.1f GOP/s\n", level, k_names[t], 20 * 2.0 * 512 * (double)(r.m * g_k->blocks_nr) / seconds_of(rate_gemm, &r) * 1e-9);
         printf("%-11s from_f32 %-5s       %7.1f Mweights/s\n", level, k_names[t], 2048.0 / seconds_of(rate_from_f32, &r) * 1e-6);

@@ -122,6 +122,26 @@ INLINE vf dot_group(const pali_dtype dtype, vf y, const void *x, const uint8_t *
     return v_fma(a, v_set1(x_scales(x, k)[b / X_GROUP_BLOCKS]), y);
 }
 
+/* VL rows in step are more streams than the hardware follows, and short rows end before it has noticed them. The rows of a
+ * matrix lie one after the other, so while one strip of VL rows is worked on the next is fetched; rows too long for that
+ * are fetched a little ahead of the work. */
+#define PREFETCH_STRIP_BYTES 65536u
+#define PREFETCH_AHEAD_BYTES 1024u
+
+INLINE void prefetch(const void *p, size_t n_bytes) {
+    for (size_t i = 0; i < n_bytes; i += 64) __builtin_prefetch((const char *)p + i, 0, 2);
+}
+
+/* For group g of n: strip is VL rows, at least one more row follows them if `more`. */
+INLINE void prefetch_group(const uint8_t *const p[VL], size_t row_bytes, size_t g, size_t n, bool more) {
+    size_t strip = VL * row_bytes;
+    if (strip <= PREFETCH_STRIP_BYTES) {
+        if (more) prefetch(p[0] + strip + g * strip / n, strip / n);
+        return;
+    }
+    for (size_t j = 0; j < VL; j++) prefetch(p[j] + g * row_bytes / n + PREFETCH_AHEAD_BYTES, row_bytes / n);
+}
+
 INLINE void dot_blocks(const pali_dtype dtype, float *y, size_t ldy, const void *x, size_t ldx, const void *w, size_t row_bytes, size_t m,
                        size_t n, size_t k, bool accumulate) {
     size_t n_blocks = (k + BLOCK - 1) / BLOCK;
@@ -134,7 +154,10 @@ INLINE void dot_blocks(const pali_dtype dtype, float *y, size_t ldy, const void 
             float *to = y + r * ldy + j;
             vf sum = accumulate ? v_load_n(to, lanes) : v_zero();
             size_t b = 0;
-            for (; b + X_GROUP_BLOCKS <= n_blocks; b += X_GROUP_BLOCKS) sum = dot_group(dtype, sum, row, p, k, b, X_GROUP_BLOCKS);
+            for (; b + X_GROUP_BLOCKS <= n_blocks; b += X_GROUP_BLOCKS) {
+                if (r == 0) prefetch_group(p, row_bytes, b / X_GROUP_BLOCKS, (n_blocks + X_GROUP_BLOCKS - 1) / X_GROUP_BLOCKS, j + VL < n);
+                sum = dot_group(dtype, sum, row, p, k, b, X_GROUP_BLOCKS);
+            }
             if (b < n_blocks) sum = dot_group(dtype, sum, row, p, k, b, n_blocks - b);
             v_store_n(to, sum, lanes);
         }
@@ -197,8 +220,12 @@ INLINE void tile_block(vi acc[BMR][BNV], const char *x, size_t ldx, const char *
         UNROLL
         for (size_t r = 0; r < rows; r++) {
             vi four = vi_load4(x + r * ldx + b * BLOCK + q * 4);
+            v_opaque(four); /* or it becomes a memory operand of each product */
             UNROLL
-            for (size_t v = 0; v < BNV; v++) acc[r][v] = nibbles ? vi_dot4(acc[r][v], w[v], four) : vi_dot8(acc[r][v], w[v], four);
+            for (size_t v = 0; v < BNV; v++) {
+                acc[r][v] = nibbles ? vi_dot4(acc[r][v], w[v], four) : vi_dot8(acc[r][v], w[v], four);
+                v_opaque(acc[r][v]); /* or the compiler, to add in another order, multiplies everything first and spills it */
+            }
         }
     }
     if (!nibbles) return;
