@@ -5,13 +5,10 @@
  * these bits (integers are exact; the rest has one order):
  *
  *   y = 0 or the value to add to
- *   for each group g of X_GROUP columns:
- *       a = 0
- *       for each block b of 32 in g:   a = fma(float(sum q_w q_x), s_b, a);  if the type has minima: a = fma(m_b, float(sum q_x), a)
- *       y = fma(a, d_g, y)
+ *   for each block b of 32:   y = fma(float(sum q_w q_x), s_b * d_b, y);  if the type has minima: y = fma(m_b, t_b, y)
  *
- * with weights w = s_b q_w + m_b and activations x = d_g q_x, d_g = max |x| / 127 over the group. One scale for 128
- * activations costs an eighth of the scaling work of one for 32; its error beside theirs stands in SPEED.md. */
+ * with weights w = s_b q_w + m_b, activations x = d_b q_x, d_b = max |x| / 127 over the block, t_b = d_b float(sum q_x). One
+ * scale for 128 activations would save a quarter of an instruction in eleven and double the error (SPEED.md). */
 #ifndef PALI_KERNELS_BLOCKS_PLAIN_H
 #define PALI_KERNELS_BLOCKS_PLAIN_H
 
@@ -22,69 +19,63 @@
 #include "base/halffloat.h"
 #include "kernels/blocks.h"
 
-#define X_GROUP 128u /* activations under one scale */
-#define X_GROUP_BLOCKS (X_GROUP / BLOCK)
-
-/* ---- Activations: one row of k, padded with zeros to whole groups ---- */
+/* ---- Activations: one row of k, padded with zeros to pairs of blocks ---- */
 
 static inline size_t x_padded(size_t k) {
-    return (k + X_GROUP - 1) / X_GROUP * X_GROUP;
+    return (k + 2 * BLOCK - 1) / (2 * BLOCK) * 2 * BLOCK;
 }
-/* int8 q[padded], f32 d[groups], i32 offset[blocks] = -128 sum q (what weights made unsigned by +128 add too much),
- * f32 sum[blocks] = sum q; then to whole cache lines, and one more so that rows do not share an L1 set. */
+/* int8 q[padded], f32 d[blocks], i32 offset[blocks] = -128 sum q (what weights made unsigned by +128 add too much),
+ * f32 t[blocks] = d sum q; then to whole cache lines, and one more so that rows do not share an L1 set. */
 static inline size_t x_row_bytes(size_t k) {
     size_t n = x_padded(k);
-    return (n + n / X_GROUP * 4 + n / BLOCK * 8 + 127) / 64 * 64;
+    return (n + n / BLOCK * 12 + 127) / 64 * 64;
 }
 static inline const float *x_scales(const void *row, size_t k) {
     return (const float *)(const void *)((const char *)row + x_padded(k));
 }
 static inline const int32_t *x_offsets(const void *row, size_t k) {
-    return (const int32_t *)(const void *)(x_scales(row, k) + x_padded(k) / X_GROUP);
+    return (const int32_t *)(const void *)(x_scales(row, k) + x_padded(k) / BLOCK);
 }
 static inline const float *x_sums(const void *row, size_t k) {
     return (const float *)(const void *)(x_offsets(row, k) + x_padded(k) / BLOCK);
 }
 
-/* Sets the scale of group g from the bits of its largest magnitude and returns what x is to be multiplied with. A group with
- * an infinity or a NaN has the scale NaN, so that damage shows in the results; what is below X_TINY counts as zero. */
+/* Sets the scale of block b, whose largest magnitude is max, and returns what x is to be multiplied with before rounding.
+ * Less than X_TINY counts as zero. */
 #define X_TINY 1e-30f
-static inline float x_group_begin(void *row, size_t k, size_t g, uint32_t max_bits) {
-    float max, *d = (float *)(uintptr_t)x_scales(row, k);
-    memcpy(&max, &max_bits, sizeof max);
-    bool finite = max_bits < 0x7f800000u, any = finite && max >= X_TINY;
-    d[g] = any ? max / 127.0f : finite ? 0 : NAN;
+static inline float x_block_begin(void *row, size_t k, size_t b, float max) {
+    bool any = max >= X_TINY && max <= 3.4e38f;
+    ((float *)(uintptr_t)x_scales(row, k))[b] = any ? max / 127.0f : max < X_TINY ? 0 : NAN;
     return any ? 127.0f / max : 0;
 }
 
-/* Fills in what follows from the bytes of group g. */
-static inline void x_group_end(void *row, size_t k, size_t g) {
-    int32_t *offset = (int32_t *)(uintptr_t)x_offsets(row, k);
-    float *sum = (float *)(uintptr_t)x_sums(row, k);
-    for (size_t b = g * X_GROUP_BLOCKS; b < (g + 1) * X_GROUP_BLOCKS; b++) {
-        const int8_t *q = (const int8_t *)row + b * BLOCK;
-        int32_t total = 0;
-        for (size_t i = 0; i < BLOCK; i++) total += q[i];
-        offset[b] = -128 * total;
-        sum[b] = (float)total;
+/* total: of the rounded values; not a number if x had an infinity or a NaN, and then the scale is none either, so that damage
+ * shows in the results. */
+static inline void x_block_end(void *row, size_t k, size_t b, float total) {
+    float *d = (float *)(uintptr_t)x_scales(row, k);
+    if (total != total) {
+        d[b] = NAN;
+        total = 0;
     }
+    ((int32_t *)(uintptr_t)x_offsets(row, k))[b] = -128 * (int32_t)total;
+    ((float *)(uintptr_t)x_sums(row, k))[b] = d[b] * total;
 }
 
 /* Rounds one row. `out` has x_row_bytes(k), 64-aligned. */
 static inline void x_quantize(void *out, const float *x, size_t k) {
     int8_t *q = out;
-    for (size_t g = 0; g < x_padded(k); g += X_GROUP) {
-        float group[X_GROUP] = {0};
-        uint32_t bits[X_GROUP], max = 0;
-        memcpy(group, x + g, (k - g < X_GROUP ? k - g : X_GROUP) * sizeof *x);
-        memcpy(bits, group, sizeof bits);
-        for (size_t i = 0; i < X_GROUP; i++) max = (bits[i] & 0x7fffffffu) > max ? bits[i] & 0x7fffffffu : max;
-        float inv = x_group_begin(out, k, g / X_GROUP, max);
-        for (size_t i = 0; i < X_GROUP; i++) {
-            float r = group[i] * inv;
-            q[g + i] = r == r ? (int8_t)(int32_t)nearbyintf(r) : 0;
+    for (size_t i0 = 0; i0 < x_padded(k); i0 += BLOCK) {
+        float block[BLOCK] = {0}, max = 0, total = 0;
+        size_t n = k > i0 ? k - i0 : 0;
+        memcpy(block, x + (n ? i0 : 0), (n < BLOCK ? n : BLOCK) * sizeof *x);
+        for (size_t i = 0; i < BLOCK; i++) max = fabsf(block[i]) > max ? fabsf(block[i]) : max;
+        float inv = x_block_begin(out, k, i0 / BLOCK, max);
+        for (size_t i = 0; i < BLOCK; i++) {
+            float r = nearbyintf(block[i] * inv);
+            q[i0 + i] = r == r ? (int8_t)(int32_t)r : 0;
+            total += r;
         }
-        x_group_end(out, k, g / X_GROUP);
+        x_block_end(out, k, i0 / BLOCK, total);
     }
 }
 
@@ -139,20 +130,14 @@ static inline bool dtype_has_minima(pali_dtype dtype) {
 /* One output. */
 static inline float block_dot(pali_dtype dtype, float y, const void *x, const void *row, size_t k) {
     const int8_t *q = x;
-    const float *d = x_scales(x, k), *sum = x_sums(x, k);
-    size_t n = (k + BLOCK - 1) / BLOCK;
-    for (size_t g = 0; g * X_GROUP_BLOCKS < n; g++) {
-        float a = 0;
-        for (size_t b = g * X_GROUP_BLOCKS; b < n && b < (g + 1) * X_GROUP_BLOCKS; b++) {
-            int8_t w[BLOCK];
-            float s, m;
-            int32_t dot = 0;
-            block_get(dtype, row, b, w, &s, &m);
-            for (size_t i = 0; i < BLOCK; i++) dot += w[i] * q[b * BLOCK + i];
-            a = fmaf((float)dot, s, a);
-            if (dtype_has_minima(dtype)) a = fmaf(m, sum[b], a);
-        }
-        y = fmaf(a, d[g], y);
+    for (size_t b = 0; b * BLOCK < k; b++) {
+        int8_t w[BLOCK];
+        float s, m;
+        int32_t dot = 0;
+        block_get(dtype, row, b, w, &s, &m);
+        for (size_t i = 0; i < BLOCK; i++) dot += w[i] * q[b * BLOCK + i];
+        y = fmaf((float)dot, s * x_scales(x, k)[b], y);
+        if (dtype_has_minima(dtype)) y = fmaf(m, x_sums(x, k)[b], y);
     }
     return y;
 }

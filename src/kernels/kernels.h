@@ -53,14 +53,14 @@ typedef struct kernels {
      * (r, j) is summed the same way whatever m and n are. */
     void (*dot_rows[KERNELS_N_DTYPES])(float *y, size_t ldy, const float *x, size_t ldx, const void *w, size_t ld, size_t m,
                                        size_t n, size_t k, bool accumulate);
-    /* Block-quantized weights (kernels/blocks.h): 8-bit integer products with x rounded to 8 bits by groups. Both ways give
+    /* Block-quantized weights (kernels/blocks.h): 8-bit integer products with x rounded to 8 bits by blocks. Both ways give
      * the same bits on every instruction set; kernels/blocks_plain.h has the definition and the layout of a rounded row. */
     size_t blocks_nr, panel_block_bytes; /* outputs a panel holds; bytes of it per block of 32 in k */
     void (*quantize_x)(void *out, const float *x, size_t k);
     /* Blocks b0..b0+n_blocks of n <= blocks_nr rows, which lie row_bytes apart; what absent rows give is not specified. 64-aligned. */
     void (*panel_blocks[KERNELS_N_DTYPES])(void *panel, const void *w, size_t row_bytes, size_t n, size_t b0, size_t n_blocks);
-    /* c[r * ldc + j] += those blocks' share; x rows of k columns lie ldx bytes apart. b0 is a multiple of a group, n_blocks
-     * too but at the end of a row. minima: the type has them (all but Q8_0). */
+    /* c[r * ldc + j] += those blocks' share; x rows of k columns lie ldx bytes apart. b0 is even, n_blocks too
+     * but at the end of a row. minima: the type has them (all but Q8_0). */
     void (*gemm_blocks)(float *c, size_t ldc, const void *x, size_t ldx, const void *panel, size_t m, size_t n, size_t k, size_t b0,
                         size_t n_blocks, bool minima);
     /* As dot_rows, with x rows ldx bytes and weight rows row_bytes apart. */

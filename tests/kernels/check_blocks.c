@@ -95,7 +95,7 @@ static void check_quantize_x(size_t k) {
         x_quantize(want, x, k);
         g_k->quantize_x(got, x, k);
         if (kind == 3)
-            verdict(isnan(x_scales(got, k)[k / 2 / X_GROUP]), "quantize_x passes damage on", k, 0, 0);
+            verdict(isnan(x_scales(got, k)[k / 2 / BLOCK]), "quantize_x passes damage on", k, 0, 0);
         else
             verdict(memcmp(want, got, x_row_bytes(k)) == 0, "quantize_x", k, (size_t)kind, 0);
     }

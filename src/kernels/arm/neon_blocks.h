@@ -24,7 +24,6 @@ typedef struct vw {
 #define vu_or(a, b) vorrq_u32(a, b)
 #define vu_shr(x, n) vshrq_n_u32(x, n)
 #define vu_set1(x) vdupq_n_u32(x)
-#define vu_max_i32(a, b) vmaxq_u32(a, b) /* no sign bits there */
 #define vi_panel8(x) (x)
 #define vi_dot8(acc, w, x) dot16(acc, vreinterpretq_s8_u32(w), vreinterpretq_s8_s32(x))
 #define vi_dot4(acc, w, x) vi_dot8(acc, w, x)

@@ -18,15 +18,11 @@ static void gemm_blocks(float *c, size_t ldc, const void *x, size_t ldx, const v
         const int8_t *q = (const int8_t *)(const void *)row;
         for (size_t j = 0; j < n; j++) {
             const panel_block *p = panel;
-            for (size_t b = 0; b < n_blocks; b += X_GROUP_BLOCKS) {
-                float a = 0;
-                for (size_t i = b; i < n_blocks && i < b + X_GROUP_BLOCKS; i++, p++) {
-                    int32_t dot = 0;
-                    for (size_t e = 0; e < BLOCK; e++) dot += p->q[j][e] * q[(b0 + i) * BLOCK + e];
-                    a = fmaf((float)dot, p->s[j], a);
-                    if (minima) a = fmaf(p->m[j], x_sums(row, k)[b0 + i], a);
-                }
-                c[r * ldc + j] = fmaf(a, x_scales(row, k)[(b0 + b) / X_GROUP_BLOCKS], c[r * ldc + j]);
+            for (size_t b = b0; b < b0 + n_blocks; b++, p++) {
+                int32_t dot = 0;
+                for (size_t e = 0; e < BLOCK; e++) dot += p->q[j][e] * q[b * BLOCK + e];
+                c[r * ldc + j] = fmaf((float)dot, p->s[j] * x_scales(row, k)[b], c[r * ldc + j]);
+                if (minima) c[r * ldc + j] = fmaf(p->m[j], x_sums(row, k)[b], c[r * ldc + j]);
             }
         }
     }

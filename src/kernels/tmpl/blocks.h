@@ -21,7 +21,7 @@
  *   vw_transpose(out[8 WIDE], r[VL])                 lane j of out[q]: bytes 4 q.. of r[j]
  *   v_load_f16_each(p, at)  lane j: the f16 at p[j] + at
  *   vu_load_each(out[4], p, at)                      lane j of out[i]: the 4 bytes at p[j] + at + 4 i
- *   vu_and, vu_or, vu_shr(x, n), vu_set1, vu_max_i32, vi_from_vu
+ *   vu_and, vu_or, vu_shr(x, n), vu_set1, vi_from_vu
  *   v_store_i8(p, x)        VL integral floats as bytes
  */
 #include "kernels/blocks_plain.h"
@@ -29,6 +29,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define NRB (BNV * VL)
+#define GROUP ((size_t)4) /* blocks whose scales are read together: half a super-block of Q4_K */
 #define PANEL_BLOCK_BYTES (NRB * (BLOCK + 8))
 
 /* ---- Reading weights ---- */
@@ -62,8 +63,8 @@ INLINE bool is_tail(const pali_dtype dtype, size_t b, size_t n_blocks) {
     return WIDE == 2 && dtype != PALI_DTYPE_Q4_K && b + 1 == n_blocks;
 }
 
-/* Scales and minima of n <= X_GROUP_BLOCKS blocks from b, the first of a group. */
-INLINE void scales_get(vf s[X_GROUP_BLOCKS], vf m[X_GROUP_BLOCKS], const pali_dtype dtype, const uint8_t *const p[VL], size_t b, const size_t n) {
+/* Scales and minima of n <= GROUP blocks from b, a multiple of GROUP. */
+INLINE void scales_get(vf s[GROUP], vf m[GROUP], const pali_dtype dtype, const uint8_t *const p[VL], size_t b, const size_t n) {
     if (dtype == PALI_DTYPE_Q4_K) { /* d and m, then 12 bytes of 6-bit numbers; the upper two bits of the later four lie apart */
         vu h[4];
         vu_load_each(h, p, b / 8 * Q4_K_BYTES);
@@ -73,7 +74,7 @@ INLINE void scales_get(vf s[X_GROUP_BLOCKS], vf m[X_GROUP_BLOCKS], const pali_dt
         vu scale = later ? vu_or(vu_and(h[3], low), vu_and(vu_shr(h[1], 2), high)) : vu_and(h[1], six);
         vu min = later ? vu_or(vu_and(vu_shr(h[3], 4), low), vu_and(vu_shr(h[2], 2), high)) : vu_and(h[2], six);
         UNROLL
-        for (size_t i = 0; i < X_GROUP_BLOCKS; i++) {
+        for (size_t i = 0; i < GROUP; i++) {
             s[i] = v_mul(d, v_from_vi(vi_from_vu(vu_and(scale, byte))));
             m[i] = v_mul(d_m, v_from_vi(vi_from_vu(vu_and(min, byte))));
             scale = vu_shr(scale, 8);
@@ -92,16 +93,16 @@ INLINE void scales_get(vf s[X_GROUP_BLOCKS], vf m[X_GROUP_BLOCKS], const pali_dt
 
 /* ---- Few rows of x ---- */
 
-/* Adds the share of n blocks from b, the first of a group, to y. */
+/* Adds the share of n <= GROUP blocks from b, a multiple of GROUP, to y. */
 INLINE vf dot_group(const pali_dtype dtype, vf y, const void *x, const uint8_t *const p[VL], size_t k, size_t b, const size_t n) {
     size_t n_blocks = (k + BLOCK - 1) / BLOCK;
-    vf a = v_zero(), s[X_GROUP_BLOCKS], m[X_GROUP_BLOCKS];
+    vf s[GROUP], m[GROUP];
     scales_get(s, m, dtype, p, b, n);
     UNROLL
     for (size_t i = 0; i < n; i += WIDE) {
         const uint8_t *tail[VL];
         uint8_t copy[VL][TAIL_BYTES];
-        bool at_tail = n < X_GROUP_BLOCKS && is_tail(dtype, b + i, n_blocks);
+        bool at_tail = n < GROUP && is_tail(dtype, b + i, n_blocks);
         if (at_tail) tail_copy(copy, tail, dtype, p, b + i);
         vw wide = vw_load((const int8_t *)x + (b + i) * BLOCK);
         vi part[VL], sum[WIDE];
@@ -115,11 +116,11 @@ INLINE vf dot_group(const pali_dtype dtype, vf y, const void *x, const uint8_t *
         for (size_t u = 0; u < WIDE; u++) {
             if (i + u >= n) break;
             if (dtype == PALI_DTYPE_Q8_0 && OFFSETS) sum[u] = vi_add(sum[u], vi_set1(x_offsets(x, k)[b + i + u]));
-            a = v_fma(v_from_vi(sum[u]), s[i + u], a);
-            if (dtype_has_minima(dtype)) a = v_fma(m[i + u], v_set1(x_sums(x, k)[b + i + u]), a);
+            y = v_fma(v_from_vi(sum[u]), v_mul(s[i + u], v_set1(x_scales(x, k)[b + i + u])), y);
+            if (dtype_has_minima(dtype)) y = v_fma(m[i + u], v_set1(x_sums(x, k)[b + i + u]), y);
         }
     }
-    return v_fma(a, v_set1(x_scales(x, k)[b / X_GROUP_BLOCKS]), y);
+    return y;
 }
 
 /* VL rows in step are more streams than the hardware follows, and short rows end before it has noticed them. The rows of a
@@ -154,9 +155,9 @@ INLINE void dot_blocks(const pali_dtype dtype, float *y, size_t ldy, const void 
             float *to = y + r * ldy + j;
             vf sum = accumulate ? v_load_n(to, lanes) : v_zero();
             size_t b = 0;
-            for (; b + X_GROUP_BLOCKS <= n_blocks; b += X_GROUP_BLOCKS) {
-                if (r == 0) prefetch_group(p, row_bytes, b / X_GROUP_BLOCKS, (n_blocks + X_GROUP_BLOCKS - 1) / X_GROUP_BLOCKS, j + VL < n);
-                sum = dot_group(dtype, sum, row, p, k, b, X_GROUP_BLOCKS);
+            for (; b + GROUP <= n_blocks; b += GROUP) {
+                if (r == 0) prefetch_group(p, row_bytes, b / GROUP, (n_blocks + GROUP - 1) / GROUP, j + VL < n);
+                sum = dot_group(dtype, sum, row, p, k, b, GROUP);
             }
             if (b < n_blocks) sum = dot_group(dtype, sum, row, p, k, b, n_blocks - b);
             v_store_n(to, sum, lanes);
@@ -171,11 +172,11 @@ INLINE void panel_blocks(const pali_dtype dtype, char *panel, const void *w, siz
         const uint8_t *p[VL];
         size_t j0 = v * VL < n ? v * VL : 0;
         rows_point(p, (const char *)w + j0 * row_bytes, row_bytes, n - j0);
-        for (size_t b = 0; b < n_blocks; b += X_GROUP_BLOCKS) {
-            vf s[X_GROUP_BLOCKS], m[X_GROUP_BLOCKS];
-            size_t count = n_blocks - b < X_GROUP_BLOCKS ? n_blocks - b : X_GROUP_BLOCKS;
-            if (count == X_GROUP_BLOCKS)
-                scales_get(s, m, dtype, p, b0 + b, X_GROUP_BLOCKS);
+        for (size_t b = 0; b < n_blocks; b += GROUP) {
+            vf s[GROUP], m[GROUP];
+            size_t count = n_blocks - b < GROUP ? n_blocks - b : GROUP;
+            if (count == GROUP)
+                scales_get(s, m, dtype, p, b0 + b, GROUP);
             else
                 scales_get(s, m, dtype, p, b0 + b, count);
             for (size_t i = 0; i < count; i += WIDE) {
@@ -238,38 +239,38 @@ INLINE void tile_block(vi acc[BMR][BNV], const char *x, size_t ldx, const char *
 
 INLINE void tile_blocks(float *c, size_t ldc, const char *x, size_t ldx, const char *panel, const size_t rows, size_t n, size_t k, size_t b0,
                         size_t n_blocks, const bool nibbles) {
-    for (size_t g = 0; g < n_blocks; g += X_GROUP_BLOCKS) {
-        vf a[BMR][BNV];
+    vf y[BMR][BNV];
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        UNROLL
+        for (size_t v = 0; v < BNV; v++) {
+            size_t lanes = n > v * VL ? n - v * VL : 0;
+            y[r][v] = lanes >= VL ? v_load(c + r * ldc + v * VL) : lanes ? v_load_n(c + r * ldc + v * VL, lanes) : v_zero();
+        }
+    }
+    for (size_t b = b0; b < b0 + n_blocks; b++, panel += PANEL_BLOCK_BYTES) {
+        vi acc[BMR][BNV];
+        const float *scales = (const float *)(const void *)(panel + NRB * BLOCK);
+        tile_block(acc, x, ldx, panel, rows, k, b, nibbles);
         UNROLL
         for (size_t r = 0; r < rows; r++) {
-            UNROLL
-            for (size_t v = 0; v < BNV; v++) a[r][v] = v_zero();
-        }
-        for (size_t b = g; b < n_blocks && b < g + X_GROUP_BLOCKS; b++, panel += PANEL_BLOCK_BYTES) {
-            vi acc[BMR][BNV];
-            const float *scales = (const float *)(const void *)(panel + NRB * BLOCK);
-            tile_block(acc, x, ldx, panel, rows, k, b0 + b, nibbles);
-            UNROLL
-            for (size_t r = 0; r < rows; r++) {
-                UNROLL
-                for (size_t v = 0; v < BNV; v++) {
-                    a[r][v] = v_fma(v_from_vi(acc[r][v]), v_load(scales + v * VL), a[r][v]);
-                    if (nibbles) a[r][v] = v_fma(v_load(scales + NRB + v * VL), v_set1(x_sums(x + r * ldx, k)[b0 + b]), a[r][v]);
-                }
-            }
-        }
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            vf d = v_set1(x_scales(x + r * ldx, k)[(b0 + g) / X_GROUP_BLOCKS]);
+            vf d = v_set1(x_scales(x + r * ldx, k)[b]);
             UNROLL
             for (size_t v = 0; v < BNV; v++) {
-                float *to = c + r * ldc + v * VL;
-                size_t lanes = n > v * VL ? n - v * VL : 0;
-                if (lanes >= VL)
-                    v_store(to, v_fma(a[r][v], d, v_load(to)));
-                else if (lanes)
-                    v_store_n(to, v_fma(a[r][v], d, v_load_n(to, lanes)), lanes);
+                y[r][v] = v_fma(v_from_vi(acc[r][v]), v_mul(v_load(scales + v * VL), d), y[r][v]);
+                if (nibbles) y[r][v] = v_fma(v_load(scales + NRB + v * VL), v_set1(x_sums(x + r * ldx, k)[b]), y[r][v]);
             }
+        }
+    }
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        UNROLL
+        for (size_t v = 0; v < BNV; v++) {
+            size_t lanes = n > v * VL ? n - v * VL : 0;
+            if (lanes >= VL)
+                v_store(c + r * ldc + v * VL, y[r][v]);
+            else if (lanes)
+                v_store_n(c + r * ldc + v * VL, y[r][v], lanes);
         }
     }
 }
@@ -292,19 +293,25 @@ static void k_gemm_blocks(float *c, size_t ldc, const void *x, size_t ldx, const
 /* ---- Activations ---- */
 
 static void k_quantize_x(void *out, const float *x, size_t k) {
-    int8_t *q = out;
-    for (size_t g = 0; g < x_padded(k); g += X_GROUP) {
-        float copy[X_GROUP] = {0};
-        const float *from = x + g;
-        if (k - g < X_GROUP) from = memcpy(copy, from, (k - g) * sizeof *x);
-        vu top = vu_zero();
-        for (size_t i = 0; i < X_GROUP; i += VL) top = vu_max_i32(top, vu_and(vu_load(from + i), vu_set1(0x7fffffff)));
-        uint32_t lane[VL], max = 0;
-        vu_store(lane, top);
-        for (size_t i = 0; i < VL; i++) max = lane[i] > max ? lane[i] : max;
-        vf inv = v_set1(x_group_begin(out, k, g / X_GROUP, max));
-        for (size_t i = 0; i < X_GROUP; i += VL) v_store_i8(q + g + i, v_mul(v_load(from + i), inv));
-        x_group_end(out, k, g / X_GROUP);
+    for (size_t i0 = 0; i0 < x_padded(k); i0 += BLOCK) {
+        float copy[BLOCK] = {0};
+        const float *from = copy;
+        int8_t *q = (int8_t *)out + i0;
+        if (i0 + BLOCK <= k)
+            from = x + i0;
+        else if (i0 < k)
+            memcpy(copy, x + i0, (k - i0) * sizeof *x);
+        vf top = v_zero(), total = v_zero();
+        UNROLL
+        for (size_t i = 0; i < BLOCK; i += VL) top = v_max(v_abs(v_load(from + i)), top);
+        vf inv = v_set1(x_block_begin(out, k, i0 / BLOCK, v_hmax(top)));
+        UNROLL
+        for (size_t i = 0; i < BLOCK; i += VL) {
+            vf r = v_round(v_mul(v_load(from + i), inv));
+            v_store_i8(q + i, r);
+            total = v_add(total, r);
+        }
+        x_block_end(out, k, i0 / BLOCK, v_hsum(total)); /* exact in any order */
     }
 }
 

@@ -21,7 +21,6 @@ typedef __m256i vw;
 #define vu_or(a, b) _mm256_or_si256(a, b)
 #define vu_shr(x, n) _mm256_srli_epi32(x, n)
 #define vu_set1(x) _mm256_set1_epi32(x)
-#define vu_max_i32(a, b) _mm256_max_epi32(a, b)
 #define vw_load(p) load32(p)
 #define vw_q8_0(p) vw_load(p)
 

@@ -1,4 +1,4 @@
-/* avx512vnni.c: products with block-quantized weights by vpdpbusd in 512 bits. 12 sums of a block + 12 of a group + 2 panel vectors
+/* avx512vnni.c: products with block-quantized weights by vpdpbusd in 512 bits. 12 sums of a block + 12 of a row + 2 panel vectors
  * + 1 broadcast of 32 registers. A wide word is two blocks of a row. */
 #include "kernels/x86/avx512_words.h"
 #include "kernels/x86/bytes.h"
@@ -20,7 +20,6 @@ typedef __m512i vw;
 #define vu_or(a, b) _mm512_or_si512(a, b)
 #define vu_shr(x, n) _mm512_srli_epi32(x, n)
 #define vu_set1(x) _mm512_set1_epi32(x)
-#define vu_max_i32(a, b) _mm512_max_epi32(a, b)
 #define vi_panel8(x) _mm512_xor_si512(x, _mm512_set1_epi8(-128))
 #define vi_dot8(acc, w, x) _mm512_dpbusd_epi32(acc, w, x)
 #define vi_dot4(acc, w, x) _mm512_dpbusd_epi32(acc, w, x)
