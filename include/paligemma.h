@@ -173,6 +173,46 @@ PALI_API pali_status pali_model_get_tensor(const pali_model *model, size_t index
 /* The model's own tokenizer, or NULL. Owned by the model; do not free. */
 PALI_API const pali_tokenizer *pali_model_tokenizer(const pali_model *model);
 
+/* ---- Memory ------------------------------------------------------------------------------------------------- */
+
+/* What a session is to do. Zero means the default. */
+typedef struct pali_memory_request {
+    size_t struct_size;
+    const pali_model_options *model; /* how the model is to be opened; NULL: defaults */
+    int32_t n_threads;               /* of the session; 0: physical cores */
+    int32_t n_images;                /* pictures of a request; default 1 */
+    int32_t prompt_tokens;           /* of its text, bos and newline included; default 32 */
+    int32_t max_tokens;              /* default 256 */
+    int32_t num_beams;               /* default 1 */
+    int32_t max_sequences;           /* of a batch; default 1 */
+    uint64_t picture_bytes;          /* of all decoded pictures held at once; default 12 megapixels for each */
+} pali_memory_request;
+
+PALI_API void pali_memory_request_init(pali_memory_request *request);
+
+/* Bytes at the moment of greatest need, added up from the sizes that the computation itself asks for. */
+typedef struct pali_memory_plan {
+    size_t struct_size;
+    uint64_t weights_mapped;  /* pages of the model's files, used where they are; the system may drop and read them again */
+    uint64_t weights;         /* weights with memory of their own: converted and random ones */
+    uint64_t tokenizer;
+    uint64_t pictures;        /* decoded */
+    uint64_t features;        /* the model's inputs and what a session remembers of pictures */
+    uint64_t activations;     /* of vision, prompt and decoding, whichever needs most, and scratch of the threads */
+    uint64_t kv_cache;
+    uint64_t logits;          /* and what choosing tokens needs */
+    uint64_t program;
+    uint64_t total;
+    uint64_t available;       /* what this process may use now; pages of files that can be dropped count as available */
+    uint64_t installed;       /* what there is at most: of the machine, or of the limit that this process is under */
+    int32_t fits;             /* 1: all but weights_mapped is available, and `total` installed */
+} pali_memory_plan;
+
+/* Plans a model for pali_model_load; reads what its files say of themselves, not the weights. */
+PALI_API pali_status pali_memory_plan_load(pali_memory_plan *plan, const char *path, const pali_memory_request *request);
+/* The same for pali_model_random. */
+PALI_API pali_status pali_memory_plan_random(pali_memory_plan *plan, const char *shape, const pali_memory_request *request);
+
 /* ---- Tokenizer ---------------------------------------------------------------------------------------------- */
 
 /* Opens tokenizer.json, tokenizer.model or a .gguf file (decided by content). */

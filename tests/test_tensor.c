@@ -127,9 +127,10 @@ static void test_linear(void **state) {
 
 /* LINEAR_ALONE: rows have the bits that they have one by one, for every dtype and way to use a product. */
 static void alone_shapes(exec *e) {
-    const size_t ms[] = {2, 5, 12, 33}, n = 70, k = 300;
+    const size_t ms[] = {2, 5, 12, 33}, n = 70;
     for (size_t a = 0; a < sizeof ms / sizeof ms[0]; a++) {
-        for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_1; dtype++) {
+        for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_K; dtype++) {
+            const size_t k = dtype == PALI_DTYPE_Q4_K ? 512 : 300;
             weights w = random_weights(n, k, (pali_dtype)dtype, 11), up = random_weights(n, k, (pali_dtype)dtype, 12);
             size_t m = ms[a];
             float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 4, 1), *one = random_floats(m * n, 4, 1);

@@ -34,6 +34,8 @@ json_t *images_json(const pictures *images);
 json_t *answer_json(const answering *a, const pictures *images, const pali_result *result, const found *objects, double images_ms,
                     double total_ms);
 
+#define BATCH_AHEAD 4u /* lines read for each request that is answered at once */
+
 /* run --batch */
 int batch_run(answering *a, const char *path);
 

@@ -12,8 +12,7 @@
 #include "answer.h"
 
 #define BATCH_MAX_IMAGES 64
-#define AHEAD 4u                                  /* lines for each request that is answered at once */
-#define PICTURE_BYTES_MAX ((size_t)512 << 20)     /* decoded pictures of lines ahead; one line may have more */
+#define PICTURE_BYTES_MAX ((size_t)512 << 20) /* decoded pictures of lines ahead; one line may have more */
 
 typedef struct request {
     json_t *object; /* owns what the others point to */
@@ -226,7 +225,7 @@ int batch_run(answering *a, const char *path) {
     if (!input_lines_open(&s.lines, path)) return cli_fail(c, "batch: %s: %s", path, strerror(errno));
     pali_batch_options_init(&options);
     if (c->args.batch_size) options.max_sequences = (int32_t)c->args.batch_size;
-    s.n_ring = AHEAD * (size_t)options.max_sequences;
+    s.n_ring = BATCH_AHEAD * (size_t)options.max_sequences;
     s.ring = calloc(s.n_ring, sizeof *s.ring);
     int code = s.ring ? CLI_OK : cli_fail(c, "batch: out of memory");
     pali_status status = code ? PALI_OK : pali_batch_new(&s.batch, a->session, &options);

@@ -60,10 +60,14 @@ int cli_write(cli *c, const void *bytes, size_t n_bytes);
 int cli_write_text(cli *c, const char *text, size_t n_bytes);
 int cli_flush(cli *c);
 
-/* Opens the model of -m (an exit code, 0 on success); session may be NULL. The caller frees both. */
+#define CLI_BENCH_TOKENS 32 /* --max-tokens of bench */
+
+/* Opens the model of -m (an exit code, 0 on success) unless it cannot fit into memory. The caller frees both. */
 int cli_open(cli *c, pali_model **model, pali_session **session);
 /* The same as it is stored, its weights still on disk: to look at it or write another. */
 int cli_open_stored(cli *c, pali_model **model);
+/* What the options say of it; checks that there is one. */
+int cli_model_options(cli *c, pali_model_options *options);
 /* "q8": PALI_DTYPE_Q8_0; NULL: AUTO. */
 pali_dtype cli_dtype(const char *name);
 

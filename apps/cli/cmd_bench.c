@@ -7,7 +7,6 @@
 #include "limits.h"
 #include "report.h"
 
-#define DEFAULT_TOKENS 32
 #define PICTURE_WIDTH 640
 #define PICTURE_HEIGHT 480
 
@@ -102,7 +101,7 @@ static int measure_runs(cli *c, pali_session *session, const pictures *images, c
     double *scratch = calloc(n_runs, sizeof *scratch);
     pali_generate_options options;
     pali_generate_options_init(&options);
-    options.max_tokens = c->args.max_tokens ? (int32_t)c->args.max_tokens : DEFAULT_TOKENS;
+    options.max_tokens = c->args.max_tokens ? (int32_t)c->args.max_tokens : CLI_BENCH_TOKENS;
     options.ignore_eos = 1;
     options.progress = cli_progress;
     options.user = c;

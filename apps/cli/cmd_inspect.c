@@ -5,22 +5,22 @@
 
 #include "cli.h"
 #include "inspect_codec.h"
+#include "memory.h"
 #include "report.h"
 
-enum { N_DTYPES = 7, N_RUN_DTYPES = 3 };
+enum { N_DTYPES = 7, N_RUN_DTYPES = 5 };
 static const struct {
     pali_dtype dtype;
     const char *name;
-    uint64_t n_bytes; /* of the first N_RUN_DTYPES */
-} dtypes[N_DTYPES] = {{PALI_DTYPE_F32, "f32", 4},   {PALI_DTYPE_BF16, "bf16", 2}, {PALI_DTYPE_F16, "f16", 2},  {PALI_DTYPE_Q8_0, "q8_0", 0},
-                      {PALI_DTYPE_Q4_0, "q4_0", 0}, {PALI_DTYPE_Q4_1, "q4_1", 0}, {PALI_DTYPE_Q4_K, "q4_k", 0}};
+} dtypes[N_DTYPES] = {{PALI_DTYPE_F32, "f32"},   {PALI_DTYPE_BF16, "bf16"}, {PALI_DTYPE_F16, "f16"},  {PALI_DTYPE_Q8_0, "q8_0"},
+                      {PALI_DTYPE_Q4_0, "q4_0"}, {PALI_DTYPE_Q4_1, "q4_1"}, {PALI_DTYPE_Q4_K, "q4_k"}};
+static const char *const run_dtypes[N_RUN_DTYPES] = {"f32", "bf16", "f16", "q8", "q4"}; /* of --dtype */
 
 typedef struct inspection {
     pali_model_info info;
     uint64_t n_elements[N_DTYPES]; /* stored elements by type */
     uint64_t n_tensors[N_DTYPES];
-    uint64_t matrix_elements, vector_elements;
-    uint64_t run_bytes_stored, run_bytes[N_RUN_DTYPES]; /* estimates of what running needs */
+    uint64_t run_bytes_stored, run_bytes[N_RUN_DTYPES]; /* to answer about one picture, 256 tokens at most */
 } inspection;
 
 static const char *dtype_name(pali_dtype dtype) {
@@ -28,23 +28,6 @@ static const char *dtype_name(pali_dtype dtype) {
         if (dtypes[i].dtype == dtype) return dtypes[i].name;
     }
     return "other";
-}
-
-static uint64_t u64(int32_t v) {
-    return v > 0 ? (uint64_t)v : 0;
-}
-
-/* Memory beside the weights for one picture, a short prompt and 256 generated tokens: KV cache, the larger of the two
- * towers' activations, and the tokenizer at roughly 400 bytes an entry. An estimate: it rounds up and says "about". */
-static uint64_t working_bytes(const pali_model_info *m) {
-    uint64_t rows = u64(m->n_image_tokens) + 32, patches = u64(m->n_image_tokens);
-    uint64_t text_row = 3 * u64(m->text_width) + 2 * (u64(m->text_heads) + u64(m->text_kv_heads)) * u64(m->text_head_dim) +
-                        2 * u64(m->text_mlp_width);
-    uint64_t vision_row = 6 * u64(m->vision_width) + u64(m->vision_mlp_width);
-    uint64_t text = rows * text_row * sizeof(float), vision = patches * vision_row * sizeof(float);
-    uint64_t pixels = 3 * u64(m->image_size) * u64(m->image_size) * sizeof(float);
-    return m->kv_bytes_per_token * (rows + 256) + (text > vision ? text : vision) + pixels +
-           (m->has_tokenizer ? 400 * u64(m->vocab_size) : 0);
 }
 
 static int inspect_tensors(cli *c, const pali_model *model, inspection *x) {
@@ -56,31 +39,24 @@ static int inspect_tensors(cli *c, const pali_model *model, inspection *x) {
         if (status != PALI_OK) break;
         uint64_t n = 1;
         for (int32_t d = 0; d < t.n_dims && d < 4; d++) n *= t.dims[d];
-        *(t.n_dims > 1 ? &x->matrix_elements : &x->vector_elements) += n;
         for (size_t k = 0; k < N_DTYPES; k++) {
             if (dtypes[k].dtype != t.dtype) continue;
             x->n_elements[k] += n;
             x->n_tensors[k]++;
         }
     }
-    if (status != PALI_OK) return cli_fail_library(c, status, "inspect");
-    uint64_t working = working_bytes(&x->info);
-    x->run_bytes_stored = x->info.weight_bytes + working;
-    for (size_t k = 0; k < N_RUN_DTYPES; k++) {
-        x->run_bytes[k] = x->matrix_elements * dtypes[k].n_bytes + x->vector_elements * sizeof(float) + working;
+    pali_model_options options;
+    pali_memory_plan plan = {.total = 0};
+    int code = cli_model_options(c, &options);
+    if (code) return code;
+    if (status == PALI_OK) status = memory_plan(c, &plan, &options);
+    x->run_bytes_stored = plan.total;
+    for (size_t k = 0; k < N_RUN_DTYPES && status == PALI_OK; k++) {
+        options.dtype = cli_dtype(run_dtypes[k]);
+        status = memory_plan(c, &plan, &options);
+        x->run_bytes[k] = plan.total;
     }
-    return CLI_OK;
-}
-
-/* "5.61 GiB" or, below one, "734.2 MiB" */
-static const char *size_text(char text[32], uint64_t n_bytes) {
-    double mib = (double)n_bytes / (1024.0 * 1024.0);
-    if (mib < 1024) {
-        (void)snprintf(text, 32, "%.1f MiB", mib);
-    } else {
-        (void)snprintf(text, 32, "%.2f GiB", mib / 1024);
-    }
-    return text;
+    return status == PALI_OK ? CLI_OK : cli_fail_library(c, status, "inspect");
 }
 
 static void print_plain(cli *c, const pali_model *model, const inspection *x) {
@@ -99,9 +75,9 @@ static void print_plain(cli *c, const pali_model *model, const inspection *x) {
     fprintf(out, "vocabulary  %d, %s tokenizer\n", m->vocab_size, m->has_tokenizer ? "with" : "without");
     if (m->sliding_window) fprintf(out, "window      %d tokens in the sliding layers\n", m->sliding_window);
     char size[32];
-    fprintf(out, "memory      about %s to run as stored;", size_text(size, x->run_bytes_stored));
+    fprintf(out, "memory      %s to run as stored;", memory_text(size, x->run_bytes_stored));
     for (size_t k = 0; k < N_RUN_DTYPES; k++) {
-        fprintf(out, " as %s %s%s", dtypes[k].name, size_text(size, x->run_bytes[k]), k + 1 < N_RUN_DTYPES ? "," : "\n");
+        fprintf(out, " as %s %s%s", run_dtypes[k], memory_text(size, x->run_bytes[k]), k + 1 < N_RUN_DTYPES ? "," : "\n");
     }
     for (size_t i = 0; c->args.tensors && i < pali_model_tensor_count(model); i++) {
         pali_tensor_info t = {.struct_size = sizeof t};
@@ -139,8 +115,8 @@ static json_t *inspection_json(cli *c, const pali_model *model, const inspection
             (void)json_object_set_new(stored, dtypes[k].name, json_pack("{s:I, s:I}", "tensors", (json_int_t)x->n_tensors[k], "elements",
                                                                         (json_int_t)x->n_elements[k]));
         }
-        if (k < N_RUN_DTYPES) (void)json_object_set_new(memory, dtypes[k].name, json_integer((json_int_t)x->run_bytes[k]));
     }
+    for (size_t k = 0; k < N_RUN_DTYPES; k++) (void)json_object_set_new(memory, run_dtypes[k], json_integer((json_int_t)x->run_bytes[k]));
     json_t *object = json_pack(
         "{s:i, s:s, s:o, s:s, s:i, s:I, s:I, s:o, s:i, s:i, s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i, s:i, s:i, s:i}, s:i, s:i, s:b, s:I, s:o}",
         "schema", REPORT_SCHEMA, "kind", "model", "path", report_text(c->args.model, strlen(c->args.model)), "variant", m->name, "generation",

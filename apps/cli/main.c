@@ -16,6 +16,7 @@
 
 #include "cli.h"
 #include "help.h"
+#include "memory.h"
 
 static volatile sig_atomic_t g_interrupted;
 static _Atomic(pali_session *) g_session; /* read by the signal handler; lock-free on every platform we build for */
@@ -171,7 +172,7 @@ static int run_command(cli *c) {
     bool buffered = c->args.quiet && !c->args.batch;
     c->out = buffered ? open_memstream(&buffer, &n_buffer) : stdout;
     if (!c->out) return cli_fail(c, "%s: out of memory", c->command->name);
-    int code = c->command->run(c);
+    int code = c->args.plan ? memory_print(c) : c->command->run(c);
     cli_progress_clear(c);
     if (buffered) {
         bool complete = !ferror(c->out);

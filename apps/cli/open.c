@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "memory.h"
 
 pali_dtype cli_dtype(const char *name) {
     static const struct {
@@ -16,9 +16,9 @@ pali_dtype cli_dtype(const char *name) {
     return PALI_DTYPE_AUTO;
 }
 
-static int model_open(cli *c, pali_model **model, bool as_stored) {
+/* Whether there is a model to open. */
+static int model_check(cli *c) {
     const args *a = &c->args;
-    *model = NULL;
     if (!a->model && !a->random) {
         return cli_usage(c, "%s: no model: -m PATH expected, a PaliGemma directory in Hugging Face layout "
                             "(such as a download of google/paligemma-3b-mix-224) or a .gguf file", c->command->name);
@@ -26,33 +26,52 @@ static int model_open(cli *c, pali_model **model, bool as_stored) {
     if (!a->random && access(a->model, F_OK) != 0) {
         return cli_fail(c, "model: %s: %s: a directory in Hugging Face layout or a .gguf file expected", a->model, strerror(errno));
     }
-    pali_model_options options;
-    pali_model_options_init(&options);
-    options.tokenizer_path = a->tokenizer;
-    options.n_threads = (int32_t)a->n_threads;
-    options.no_sliding_window = a->no_sliding_window;
-    options.no_final_softcap = a->no_final_softcap;
-    options.no_prefault = as_stored;
-    if (!as_stored) {
-        options.dtype = cli_dtype(a->dtype);
-        options.vision_dtype = cli_dtype(a->vision_dtype);
-        options.embed_dtype = cli_dtype(a->embed_dtype);
-    }
-    options.progress = cli_progress;
-    options.user = c;
-    pali_status status = a->random ? pali_model_random(model, a->random, a->seed, &options) : pali_model_load(model, a->model, &options);
+    return CLI_OK;
+}
+
+static void options_stored(cli *c, pali_model_options *options) {
+    const args *a = &c->args;
+    pali_model_options_init(options);
+    options->tokenizer_path = a->tokenizer;
+    options->n_threads = (int32_t)a->n_threads;
+    options->no_sliding_window = a->no_sliding_window;
+    options->no_final_softcap = a->no_final_softcap;
+    options->progress = cli_progress;
+    options->user = c;
+}
+
+int cli_model_options(cli *c, pali_model_options *options) {
+    options_stored(c, options);
+    options->dtype = cli_dtype(c->args.dtype);
+    options->vision_dtype = cli_dtype(c->args.vision_dtype);
+    options->embed_dtype = cli_dtype(c->args.embed_dtype);
+    return model_check(c);
+}
+
+static int model_open(cli *c, pali_model **model, const pali_model_options *options) {
+    const args *a = &c->args;
+    pali_status status = a->random ? pali_model_random(model, a->random, a->seed, options) : pali_model_load(model, a->model, options);
     cli_progress_clear(c);
     return status == PALI_OK ? CLI_OK : cli_fail_library(c, status, "model");
 }
 
 int cli_open_stored(cli *c, pali_model **model) {
-    return model_open(c, model, true);
+    pali_model_options options;
+    *model = NULL;
+    options_stored(c, &options);
+    options.no_prefault = 1;
+    int code = model_check(c);
+    return code ? code : model_open(c, model, &options);
 }
 
 int cli_open(cli *c, pali_model **model, pali_session **session) {
-    if (session) *session = NULL;
-    int code = model_open(c, model, false);
-    if (code || !session) return code;
+    pali_model_options options;
+    *model = NULL;
+    *session = NULL;
+    int code = cli_model_options(c, &options);
+    if (!code) code = memory_check(c, &options);
+    if (!code) code = model_open(c, model, &options);
+    if (code) return code;
 
     pali_session_options session_options;
     pali_session_options_init(&session_options);

@@ -158,6 +158,8 @@ const option option_table[] = {
      "PaliGemma 2: full attention in every layer, as it was trained (default: the 4096-token window, as Transformers)"},
     {"no-final-softcap", 0, OPTION_FLAG, AT(no_final_softcap), NULL, 0, 0, COMPUTING,
      "PaliGemma 2: no final logit cap, as big_vision (default: capped, as Transformers)"},
+    {"plan", 0, OPTION_FLAG, AT(plan), NULL, 0, 0, RUN | BENCH, "print the memory that this would need, and do nothing else"},
+    {"force", 0, OPTION_FLAG, AT(force), NULL, 0, 0, COMPUTING, "run even if it does not seem to fit into memory"},
     {"json", 0, OPTION_FLAG, AT(json), NULL, 0, 0, LOADING, "print JSON"},
     {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, 0, 0, LOADING, "no progress, no notes; results only once all is well"},
     {"verbose", 'v', OPTION_FLAG, AT(verbose), NULL, 0, 0, LOADING, "notes on standard error"},

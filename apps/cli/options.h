@@ -23,7 +23,7 @@ typedef struct args {
     text_list words; /* what is no option */
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;
-    bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap;
+    bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap, plan, force;
 } args;
 
 typedef struct cli cli;

@@ -27,6 +27,8 @@ struct pali_batch {
 
 void model_release(pali_model *model);
 /* Options of any age, completed and checked. */
+pali_status model_options_read(pali_model_options *o, const pali_model_options *given);
+model_options model_options_inner(const pali_model_options *o);
 pali_status generate_options_read(pali_generate_options *o, const pali_generate_options *given);
 /* Checks the pictures and fills the request but for its ids. */
 pali_status request_read(request *q, const pali_image *const *images, size_t n_images);

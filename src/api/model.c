@@ -41,7 +41,7 @@ static pali_status dtype_check(pali_dtype dtype, const char *name) {
     return known ? PALI_OK : status_fail(PALI_ERR_ARGUMENT, "%s: %d is unknown", name, (int)dtype);
 }
 
-static pali_status model_options_read(pali_model_options *o, const pali_model_options *given) {
+pali_status model_options_read(pali_model_options *o, const pali_model_options *given) {
     pali_model_options_init(o);
     STATUS_TRY(options_read(o, sizeof *o, given, "pali_model_options"));
     STATUS_TRY(dtype_check(o->dtype, "pali_model_options: dtype"));
@@ -49,7 +49,7 @@ static pali_status model_options_read(pali_model_options *o, const pali_model_op
     return dtype_check(o->embed_dtype, "pali_model_options: embed_dtype");
 }
 
-static model_options inner_options(const pali_model_options *o) {
+model_options model_options_inner(const pali_model_options *o) {
     return (model_options){.dtype = o->dtype, .vision_dtype = o->vision_dtype, .embed_dtype = o->embed_dtype, .n_threads = o->n_threads,
                            .no_sliding_window = o->no_sliding_window != 0, .no_final_softcap = o->no_final_softcap != 0,
                            .no_prefault = o->no_prefault != 0, .progress = o->progress, .user = o->user};
@@ -99,7 +99,7 @@ pali_status pali_model_load(pali_model **out, const char *path, const pali_model
     *out = NULL;
     API_NEED(path);
     STATUS_TRY(model_options_read(&o, options));
-    model_options inner = inner_options(&o);
+    model_options inner = model_options_inner(&o);
     STATUS_TRY(model_load(&m, path, &inner));
     pali_status s = o.tokenizer_path ? tokenizer_load(&t, o.tokenizer_path) : tokenizer_beside(&t, path);
     if (s != PALI_OK) {
@@ -117,7 +117,7 @@ pali_status pali_model_random(pali_model **out, const char *shape, uint64_t seed
     *out = NULL;
     API_NEED(shape);
     STATUS_TRY(model_options_read(&o, options));
-    model_options inner = inner_options(&o);
+    model_options inner = model_options_inner(&o);
     STATUS_TRY(model_random(&m, shape, seed, &inner));
     pali_status s = o.tokenizer_path ? tokenizer_load(&t, o.tokenizer_path) : PALI_OK;
     if (s != PALI_OK) {
@@ -184,7 +184,7 @@ pali_status pali_model_get_info(const pali_model *handle, pali_model_info *info)
         .has_tokenizer = handle->t != NULL,
         .n_parameters = config_n_parameters(&m->cfg),
         .weight_bytes = m->weight_bytes,
-        .kv_bytes_per_token = 2 * t->n_layers * t->n_kv_heads * t->head_dim * sizeof(float),
+        .kv_bytes_per_token = kv_bytes(t, 1),
         .name = m->name,
         .image_token = m->cfg.image_token,
         .bos_token = m->cfg.bos_token,

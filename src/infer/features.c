@@ -23,9 +23,13 @@ picture_key picture_key_of(const image *img) {
     return (picture_key){{a, b}};
 }
 
-pali_status features_init(features *f, size_t n_floats) {
+size_t features_slots(size_t n_floats) {
     size_t n = BYTES_MAX / (n_floats * sizeof(float));
-    *f = (features){.n_slots = n < SLOTS_MIN ? SLOTS_MIN : n > SLOTS_MAX ? SLOTS_MAX : n, .n_floats = n_floats};
+    return n < SLOTS_MIN ? SLOTS_MIN : n > SLOTS_MAX ? SLOTS_MAX : n;
+}
+
+pali_status features_init(features *f, size_t n_floats) {
+    *f = (features){.n_slots = features_slots(n_floats), .n_floats = n_floats};
     f->slots = mem_calloc(f->n_slots, sizeof *f->slots);
     return f->slots ? PALI_OK : status_no_memory(f->n_slots * sizeof *f->slots);
 }

@@ -27,6 +27,8 @@ typedef struct features {
     uint64_t clock;
 } features;
 
+/* How many pictures of n_floats are remembered. */
+size_t features_slots(size_t n_floats);
 /* Remembers as many pictures of n_floats = P * D as 64 MiB hold, but between 4 and 64; memory comes as it is needed. */
 pali_status features_init(features *f, size_t n_floats);
 void features_free(features *f);

@@ -129,20 +129,28 @@ static pali_status block_forward(exec *e, const gemma *g, size_t layer, float *x
     return PALI_OK;
 }
 
-/* Carves the activations of n rows out of the exec's scratch. */
-static pali_status acts_get(exec *e, const gemma_config *cfg, gemma_acts *a, size_t n) {
+/* Carves the activations of n rows out of a block; returns its size in floats. at may be NULL. */
+static size_t acts_carve(gemma_acts *a, float *at, const gemma_config *cfg, size_t n) {
     size_t q = cfg->n_heads * cfg->head_dim, kv = cfg->n_kv_heads * cfg->head_dim, half = cfg->head_dim / 2;
-    size_t mlp = (n < MLP_ROWS ? n : MLP_ROWS) * cfg->mlp_width, floats = n * (cfg->width + 2 * q + 2 * kv + 2 * half) + mlp;
+    size_t mlp = (n < MLP_ROWS ? n : MLP_ROWS) * cfg->mlp_width;
+    if (at) {
+        a->h = at;
+        a->q = a->h + n * cfg->width;
+        a->mix = a->q + n * q;
+        a->k = a->mix + n * q;
+        a->v = a->k + n * kv;
+        a->cos = a->v + n * kv;
+        a->sin = a->cos + n * half;
+        a->mlp = a->sin + n * half;
+    }
+    return n * (cfg->width + 2 * q + 2 * kv + 2 * half) + mlp;
+}
+
+static pali_status acts_get(exec *e, const gemma_config *cfg, gemma_acts *a, size_t n) {
+    size_t floats = acts_carve(a, NULL, cfg, n);
     float *at = mem_scratch_get(&e->acts, floats, sizeof *at);
     if (!at) return status_no_memory(floats * sizeof *at);
-    a->h = at;
-    a->q = a->h + n * cfg->width;
-    a->mix = a->q + n * q;
-    a->k = a->mix + n * q;
-    a->v = a->k + n * kv;
-    a->cos = a->v + n * kv;
-    a->sin = a->cos + n * half;
-    a->mlp = a->sin + n * half;
+    (void)acts_carve(a, at, cfg, n);
     return PALI_OK;
 }
 
@@ -193,8 +201,9 @@ static void cap(exec *e, const gemma *g, float *logits, size_t n) {
     if (job.cap > 0) exec_rows(e, (n + CAP_CHUNK - 1) / CAP_CHUNK, CAP_CHUNK, cap_chunks, &job);
 }
 
+/* While a memory plan is made there is no data; a head of its own has a dtype all the same. */
 static const mat *head_of(const gemma *g) {
-    return g->head.data ? &g->head : &g->embed;
+    return g->head.dtype != PALI_DTYPE_AUTO ? &g->head : &g->embed;
 }
 
 pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n, bool alone) {
@@ -210,4 +219,24 @@ pali_status gemma_logits_some(exec *e, const gemma *g, float *logits, const floa
     STATUS_TRY(linear(e, logits + first, hidden, &some, NULL, 1, LINEAR_SET | LINEAR_ALONE));
     cap(e, g, logits + first, n);
     return PALI_OK;
+}
+
+void gemma_need(exec_need *need, exec *e, const gemma *g, size_t n_segments, size_t n_rows, size_t n_keys) {
+    const gemma_config *cfg = &g->cfg;
+    size_t n = n_segments * n_rows, mlp_rows = n < MLP_ROWS ? n : MLP_ROWS;
+    linear_op alone = n_rows > 1 ? LINEAR_SET : LINEAR_ALONE;
+    const attention att = {.n_queries = n_rows, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_kv_heads, .head_dim = cfg->head_dim,
+                           .spans[1].len = n_keys};
+    exec_need_grow(&need->acts, acts_carve(NULL, NULL, cfg, n) * sizeof(float));
+    attention_need(need, e, &att);
+    for (size_t i = 0; i < cfg->n_layers; i++) {
+        const gemma_layer *l = &g->layers[i];
+        linear_need(need, e, &l->q, NULL, n, alone);
+        linear_need(need, e, &l->k, NULL, n, alone);
+        linear_need(need, e, &l->v, NULL, n, alone);
+        linear_need(need, e, &l->o, NULL, n, alone);
+        linear_need(need, e, &l->gate, &l->up, mlp_rows, alone);
+        linear_need(need, e, &l->down, NULL, mlp_rows, alone);
+    }
+    linear_need(need, e, head_of(g), NULL, n_rows > 1 ? 1 : n_segments, LINEAR_ALONE);
 }

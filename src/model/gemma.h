@@ -28,7 +28,7 @@ typedef struct gemma_layer {
 typedef struct gemma {
     gemma_config cfg;
     mat embed;                   /* [V, D], also the head unless head.data is set */
-    mat head;                    /* [V, D]; data NULL when tied */
+    mat head;                    /* [V, D]; dtype AUTO when tied */
     gemma_layer *layers;
     const float *norm_final;     /* [D]; norms are stored without the +1, as in the files */
 } gemma;
@@ -54,5 +54,9 @@ pali_status gemma_final_norm(exec *e, const gemma *g, float *hidden, const float
 pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hidden, size_t n, bool alone);
 /* Of one row's logits [V] only those of ids first to first + n - 1, with the same bits; the others stay as they are. */
 pali_status gemma_logits_some(exec *e, const gemma *g, float *logits, const float *hidden, size_t first, size_t n);
+
+/* Adds what gemma_forward and gemma_logits need for n_segments of n_rows each, the last of which sees n_keys; more than one
+ * row is a prefix. Data of the weights is not looked at. */
+void gemma_need(exec_need *need, exec *e, const gemma *g, size_t n_segments, size_t n_rows, size_t n_keys);
 
 #endif

@@ -19,11 +19,19 @@ static void copy_rows(float *dst, size_t dst_cap, const float *src, size_t src_c
         memcpy(dst + l * dst_cap * kv->row, src + l * src_cap * kv->row, kv->len * kv->row * sizeof *dst);
 }
 
+size_t kv_bytes(const gemma_config *cfg, size_t cap) {
+    return 2 * cfg->n_layers * cap * cfg->n_kv_heads * cfg->head_dim * sizeof(float);
+}
+
+size_t kv_capacity(size_t cap, size_t need) {
+    return need <= cap ? cap : cap ? need + KV_GROW : need; /* a prefix knows its length; what grows, grows on */
+}
+
 pali_status kv_reserve(kv_cache *kv, size_t n_more) {
     size_t need, cap, floats, bytes;
     if (!mem_add(&need, kv->len, n_more)) return status_fail(PALI_ERR_LIMIT, "kv cache: length overflows");
     if (need <= kv->cap) return PALI_OK;
-    cap = kv->cap ? need + KV_GROW : need; /* a prefix knows its length; what grows, grows on */
+    cap = kv_capacity(kv->cap, need);
     if (!mem_mul(&floats, cap, kv->row) || !mem_mul(&floats, floats, kv->n_layers) || !mem_mul(&bytes, floats, sizeof(float)))
         return status_fail(PALI_ERR_LIMIT, "kv cache: %zu positions overflow", cap);
     float *k = mem_alloc(bytes, 1), *v = mem_alloc(bytes, 1);

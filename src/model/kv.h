@@ -18,6 +18,9 @@ typedef struct kv_cache {
 } kv_cache;
 
 pali_status kv_init(kv_cache *kv, const gemma_config *cfg, const kv_cache *base);
+/* Bytes of the keys and values of `cap` positions, and the capacity that a cache has once it must hold `need`. */
+size_t kv_bytes(const gemma_config *cfg, size_t cap);
+size_t kv_capacity(size_t cap, size_t need);
 /* Makes room for n more positions; contents stay. */
 pali_status kv_reserve(kv_cache *kv, size_t n_more);
 /* Own rows of dst become those of src (same base): a beam takes over its parent. */

@@ -112,20 +112,29 @@ static bool head_is_tied(const model *m) {
     return !weights_of(m->weights, head) || weights_same(m->weights, head, table);
 }
 
-/* Everything after the config and the files are known. `path` NULL: random weights. */
-static pali_status model_fill(model *m, const model_options *o, exec *e, const char *path, uint64_t seed) {
-    spec_dtypes dtypes = {o->dtype, o->vision_dtype, o->embed_dtype};
+static spec_dtypes dtypes_of(const model_options *o, bool random) {
+    return (spec_dtypes){random && o->dtype == PALI_DTYPE_AUTO ? PALI_DTYPE_BF16 : o->dtype, o->vision_dtype, o->embed_dtype};
+}
+
+/* After the config and the files are known: which tensors there are. */
+static pali_status model_list(model *m, const model_options *o) {
     options_apply(&m->cfg, o);
     config_name(&m->cfg, m->name, sizeof m->name);
     STATUS_TRY(layers_get(m));
     STATUS_TRY(spec_build(&m->spec, &m->vit, &m->text));
-    m->cfg.tied = !path || head_is_tied(m);
+    m->cfg.tied = !m->weights || head_is_tied(m);
     if (m->cfg.tied) m->spec.n--; /* the head is last in the table */
+    return PALI_OK;
+}
+
+/* And the weights themselves. `path` NULL: random ones. */
+static pali_status model_fill(model *m, const model_options *o, exec *e, const char *path, uint64_t seed) {
+    spec_dtypes dtypes = dtypes_of(o, !path);
+    STATUS_TRY(model_list(m, o));
     if (path) {
         STATUS_TRY(weights_bind(m->weights, &m->spec, dtypes, path, e, o->progress, o->user));
         if (!o->no_prefault) STATUS_TRY(weights_prefault(m->weights, &m->spec, e, o->progress, o->user));
     } else {
-        if (dtypes.all == PALI_DTYPE_AUTO) dtypes.all = PALI_DTYPE_BF16;
         STATUS_TRY(weights_random(&m->weights, &m->spec, dtypes, seed, e, o->progress, o->user));
     }
     STATUS_TRY(tensors_list(m));
@@ -194,16 +203,34 @@ pali_status model_load(model **out, const char *path, const model_options *optio
     return model_make(out, m, options, path, 0);
 }
 
-pali_status model_random(model **out, const char *shape, uint64_t seed, const model_options *options) {
+pali_status model_random_of(model **out, const config *cfg, uint64_t seed, const model_options *options) {
     *out = NULL;
     model *m = mem_calloc(1, sizeof *m);
     if (!m) return status_no_memory(sizeof *m);
-    pali_status s = config_named(&m->cfg, shape);
+    m->cfg = *cfg;
+    return model_make(out, m, options, NULL, seed);
+}
+
+pali_status model_random(model **out, const char *shape, uint64_t seed, const model_options *options) {
+    config cfg;
+    *out = NULL;
+    STATUS_TRY(config_named(&cfg, shape));
+    return model_random_of(out, &cfg, seed, options);
+}
+
+pali_status model_outline(model **out, weights_memory *memory, const char *name, bool random, const model_options *options) {
+    *out = NULL;
+    model *m = mem_calloc(1, sizeof *m);
+    if (!m) return status_no_memory(sizeof *m);
+    pali_status s = random ? config_named(&m->cfg, name) : any_open(m, name);
+    if (s == PALI_OK) s = model_list(m, options);
+    if (s == PALI_OK) s = weights_plan(memory, m->weights, &m->spec, dtypes_of(options, random), name);
     if (s != PALI_OK) {
         model_free(m);
         return s;
     }
-    return model_make(out, m, options, NULL, seed);
+    *out = m;
+    return PALI_OK;
 }
 
 void model_free(model *m) {

@@ -5,7 +5,7 @@
 #ifndef PALI_MODEL_MODEL_H
 #define PALI_MODEL_MODEL_H
 
-#include "model/spec.h"
+#include "model/weights.h"
 
 /* Where a tensor came from, for inspect. */
 typedef struct model_tensor {
@@ -27,7 +27,7 @@ typedef struct model {
     size_t n_tensors;
     const char **extras; /* [n_extras] names in the files that no part of the model asked for; weights own them */
     size_t n_extras;
-    struct weights *weights; /* what owns the memory: model/weights.h */
+    weights *weights;    /* what owns the memory */
 } model;
 
 typedef struct model_options {
@@ -42,6 +42,9 @@ typedef struct model_options {
 /* `path`: a directory in Hugging Face layout or a .gguf file. */
 pali_status model_load(model **out, const char *path, const model_options *options);
 pali_status model_random(model **out, const char *shape, uint64_t seed, const model_options *options);
+pali_status model_random_of(model **out, const config *cfg, uint64_t seed, const model_options *options);
+/* Either of them as far as config and names: no weights, but the dtypes and sizes they would have. For plans. */
+pali_status model_outline(model **out, weights_memory *memory, const char *name, bool random, const model_options *options);
 void model_free(model *m);
 
 #endif

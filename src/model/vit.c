@@ -28,15 +28,26 @@ static void patches_gather(float *rows, const float *pixels, const vit_config *c
                 memcpy(rows, pixels + (ch * r + t / grid * p + i) * r + t % grid * p, p * sizeof *rows);
 }
 
+/* Floats of all activations. */
+static size_t acts_floats(const vit_config *cfg) {
+    size_t patch = 3 * cfg->patch_size * cfg->patch_size, wide = cfg->mlp_width > patch ? cfg->mlp_width : patch;
+    return cfg->n_patches * (6 * cfg->width + wide);
+}
+
+static attention vit_attention(const vit_config *cfg, const vit_acts *a) {
+    size_t head_dim = cfg->width / cfg->n_heads;
+    return (attention){.out = a->mix, .q = a->q, .n_queries = cfg->n_patches, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_heads,
+                       .head_dim = head_dim, .spans = {{.k = a->k, .v = a->v, .len = cfg->n_patches, .ld = cfg->width}},
+                       .scale = 1.0f / sqrtf((float)head_dim), .bidirectional = true};
+}
+
 static pali_status block_forward(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a) {
-    size_t n = cfg->n_patches, w = cfg->width, head_dim = w / cfg->n_heads;
+    size_t n = cfg->n_patches, w = cfg->width;
     norm_layer(e, a->h, a->x, l->norm1_w, l->norm1_b, n, w, cfg->norm_eps);
     STATUS_TRY(linear(e, a->q, a->h, &l->q, l->q_b, n, LINEAR_SET));
     STATUS_TRY(linear(e, a->k, a->h, &l->k, l->k_b, n, LINEAR_SET));
     STATUS_TRY(linear(e, a->v, a->h, &l->v, l->v_b, n, LINEAR_SET));
-    attention att = {.out = a->mix, .q = a->q, .n_queries = n, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_heads, .head_dim = head_dim,
-                     .spans = {{.k = a->k, .v = a->v, .len = n, .ld = w}}, .scale = 1.0f / sqrtf((float)head_dim),
-                     .bidirectional = true};
+    attention att = vit_attention(cfg, a);
     STATUS_TRY(attention_forward(e, &att, 1));
     STATUS_TRY(linear(e, a->x, a->mix, &l->o, l->o_b, n, LINEAR_ADD));
     norm_layer(e, a->h, a->x, l->norm2_w, l->norm2_b, n, w, cfg->norm_eps);
@@ -46,10 +57,9 @@ static pali_status block_forward(exec *e, const vit_config *cfg, const vit_layer
 
 pali_status vit_forward(exec *e, const vit *v, float *vision, const float *pixels) {
     const vit_config *cfg = &v->cfg;
-    size_t n = cfg->n_patches, w = cfg->width, patch = 3 * cfg->patch_size * cfg->patch_size;
-    size_t wide = cfg->mlp_width > patch ? cfg->mlp_width : patch;
-    float *at = mem_scratch_get(&e->acts, n * (6 * w + wide), sizeof *at);
-    if (!at) return status_no_memory(n * (6 * w + wide) * sizeof *at);
+    size_t n = cfg->n_patches, w = cfg->width;
+    float *at = mem_scratch_get(&e->acts, acts_floats(cfg), sizeof *at);
+    if (!at) return status_no_memory(acts_floats(cfg) * sizeof *at);
     vit_acts a = {.x = at, .h = at + n * w, .q = at + 2 * n * w, .k = at + 3 * n * w, .v = at + 4 * n * w, .mix = at + 5 * n * w,
                   .mlp = at + 6 * n * w};
     patches_gather(a.mlp, pixels, cfg);
@@ -70,4 +80,19 @@ pali_status vit_project(exec *e, const vit *v, float *out, const float *vision, 
     STATUS_TRY(linear(e, out, vision, &v->projector, v->projector_b, n, LINEAR_SET));
     exec_tap(e, "projector", -1, out, n, v->projector.rows);
     return PALI_OK;
+}
+
+void vit_need(exec_need *need, exec *e, const vit *v) {
+    const vit_config *cfg = &v->cfg;
+    size_t n = cfg->n_patches;
+    const attention att = vit_attention(cfg, &(vit_acts){0});
+    exec_need_grow(&need->acts, acts_floats(cfg) * sizeof(float));
+    attention_need(need, e, &att);
+    linear_need(need, e, &v->patch, NULL, n, LINEAR_ADD);
+    for (size_t i = 0; i < cfg->n_layers; i++) {
+        const vit_layer *l = &v->layers[i];
+        const mat *const list[] = {&l->q, &l->k, &l->v, &l->o, &l->fc1, &l->fc2};
+        for (size_t j = 0; j < sizeof list / sizeof *list; j++) linear_need(need, e, list[j], NULL, n, LINEAR_ADD);
+    }
+    linear_need(need, e, &v->projector, NULL, n, LINEAR_SET);
 }

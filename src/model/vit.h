@@ -31,4 +31,7 @@ pali_status vit_forward(exec *e, const vit *v, float *vision, const float *pixel
 /* vision [n, W] -> out [n, D]. */
 pali_status vit_project(exec *e, const vit *v, float *out, const float *vision, size_t n);
 
+/* Adds what vit_forward and vit_project need; data of the weights is not looked at. */
+void vit_need(exec_need *need, exec *e, const vit *v);
+
 #endif

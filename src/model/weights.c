@@ -348,6 +348,10 @@ static size_t n_elements(const spec_tensor *t) {
     return n;
 }
 
+static size_t vector_floats(const spec_tensor *t) { /* to the next cache line */
+    return (n_elements(t) + 15) & ~(size_t)15;
+}
+
 static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) {
     size_t at = 0;
     out[0] = 0;
@@ -383,24 +387,45 @@ static size_t matrix_bytes(const spec_tensor *t, pali_dtype dtype) { /* to the n
     return (t->matrix->rows * dtype_bytes(dtype, t->matrix->cols) + 63) & ~(size_t)63;
 }
 
-/* Memory for all vectors, and for the matrices that have to be made: those of another dtype than their entry, or all. */
-static pali_status memory_get(weights *w, const spec *s, spec_dtypes dtypes, bool all) {
-    size_t floats = 0, bytes = 0;
+static pali_status entries_check(const weights *w, const spec *s, const char *path) {
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
         const weights_entry *entry = weights_of(w, t);
-        pali_dtype held = dtype_held(entry, t, dtypes);
-        if (t->vector)
-            floats += (n_elements(t) + 15) & ~(size_t)15;
-        else if (all ? !t->optional : entry && entry->dtype != held)
-            bytes += matrix_bytes(t, held);
+        if (entry) {
+            STATUS_TRY(entry_check(entry, t, w->layout));
+        } else if (!t->optional) {
+            char wants[128];
+            shape_print(wants, sizeof wants, t->dims, t->n_dims);
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", path, spec_name(t, w->layout), wants);
+        }
     }
-    w->vectors = mem_alloc(floats, sizeof *w->vectors);
-    if (!w->vectors) return status_no_memory(floats * sizeof *w->vectors);
-    if (bytes) {
-        w->block = mem_huge_alloc(bytes);
-        w->block_bytes = bytes;
-        if (!w->block) return status_no_memory(bytes);
+    return PALI_OK;
+}
+
+pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, spec_dtypes dtypes, const char *path) {
+    *out = (weights_memory){0};
+    if (w) STATUS_TRY(entries_check(w, s, path));
+    for (size_t i = 0; i < s->n; i++) {
+        const spec_tensor *t = &s->tensors[i];
+        const weights_entry *entry = w ? weights_of(w, t) : NULL;
+        if (t->vector) {
+            out->vectors += vector_floats(t) * sizeof(float);
+        } else if (w ? entry != NULL : !t->optional) {
+            t->matrix->dtype = dtype_held(entry, t, dtypes);
+            *(entry && entry->dtype == t->matrix->dtype ? &out->mapped : &out->block) += matrix_bytes(t, t->matrix->dtype);
+        }
+    }
+    return PALI_OK;
+}
+
+/* Memory for all vectors, and for the matrices that have to be made: those of another dtype than their entry, or all. */
+static pali_status memory_get(weights *w, const weights_memory *m) {
+    w->vectors = mem_alloc(m->vectors, 1);
+    if (!w->vectors) return status_no_memory(m->vectors);
+    if (m->block) {
+        w->block = mem_huge_alloc(m->block);
+        w->block_bytes = m->block;
+        if (!w->block) return status_no_memory(m->block);
     }
     return PALI_OK;
 }
@@ -432,18 +457,9 @@ static pali_status norm_read(weights *w, const spec_tensor *t, const weights_ent
 
 pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const char *path, exec *e, pali_progress_fn progress,
                          void *user) {
-    for (size_t i = 0; i < s->n; i++) {
-        const spec_tensor *t = &s->tensors[i];
-        const weights_entry *entry = weights_of(w, t);
-        if (entry) {
-            STATUS_TRY(entry_check(entry, t, w->layout));
-        } else if (!t->optional) {
-            char wants[128];
-            shape_print(wants, sizeof wants, t->dims, t->n_dims);
-            return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", path, spec_name(t, w->layout), wants);
-        }
-    }
-    STATUS_TRY(memory_get(w, s, dtypes, false));
+    weights_memory memory;
+    STATUS_TRY(weights_plan(&memory, w, s, dtypes, path));
+    STATUS_TRY(memory_get(w, &memory));
     float *vector = w->vectors;
     char *at = w->block;
     piece_list list = {0};
@@ -458,11 +474,10 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
             e->k->to_f32[entry->dtype](vector, entry->data, n);
             if (t->group == SPEC_LLM_NORM && w->layout == SPEC_GGUF) status = norm_read(w, t, entry, vector);
             *t->vector = vector;
-            vector += (n + 15) & ~(size_t)15;
+            vector += vector_floats(t);
             continue;
         }
         mat *m = t->matrix;
-        m->dtype = dtype_held(entry, t, dtypes);
         if (m->dtype == entry->dtype) {
             m->data = entry->data;
         } else {
@@ -484,7 +499,9 @@ pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uin
     weights *w = mem_calloc(1, sizeof *w);
     *out = NULL;
     if (!w) return status_no_memory(sizeof *w);
-    pali_status status = memory_get(w, s, dtypes, true);
+    weights_memory memory;
+    pali_status status = weights_plan(&memory, NULL, s, dtypes, NULL);
+    if (status == PALI_OK) status = memory_get(w, &memory);
     float *vector = w->vectors;
     char *at = w->block;
     piece_list list = {0};
@@ -496,10 +513,9 @@ pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uin
             bool gain = t->group == SPEC_IMG && strstr(t->name, "norm") && strstr(t->name, ".weight");
             for (size_t j = 0; j < n; j++) vector[j] = gain ? 1.0f : 0.0f;
             *t->vector = vector;
-            vector += (n + 15) & ~(size_t)15;
+            vector += vector_floats(t);
         } else {
             mat *m = t->matrix;
-            m->dtype = dtype_held(NULL, t, dtypes);
             m->data = at;
             status = pieces_add(&list, &(piece){.to_dtype = m->dtype, .to = at, .rows = m->rows, .cols = m->cols, .seed = seed});
             at += matrix_bytes(t, m->dtype);

@@ -67,8 +67,17 @@ bool weights_rows_convert(const kernels *k, void *to, pali_dtype to_dtype, const
 /* What to say of an entry, or of a tensor in memory, for which that was false. */
 pali_status weights_unfit(const char *file, const char *name);
 
-/* Points every matrix of the spec at its data and copies every vector; checks presence, dtype and shape. Matrices of
- * another dtype than spec_dtype() says are converted into w->block. `path` is for messages. */
+/* Bytes that the weights of a model take. */
+typedef struct weights_memory {
+    size_t vectors, block; /* memory of its own: vectors, and matrices that are converted or random */
+    size_t mapped;         /* pages of files */
+} weights_memory;
+
+/* Checks presence, dtype and shape of every tensor, sets the dtype that every matrix will have, and adds up; w NULL: a random
+ * model's. `path` is for messages. */
+pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, spec_dtypes dtypes, const char *path);
+/* Points every matrix of the spec at its data and copies every vector, as weights_plan found them. Matrices of
+ * another dtype than spec_dtype() says are converted into w->block. */
 pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const char *path, exec *e, pali_progress_fn progress, void *user);
 /* Allocates and fills everything with random values of a plausible size. */
 pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uint64_t seed, exec *e, pali_progress_fn progress, void *user);

@@ -129,3 +129,8 @@ pali_status attention_forward(exec *e, const attention *a, size_t n) {
     pool_run(e->pool, n_tasks, block_task, jobs);
     return PALI_OK;
 }
+
+void attention_need(exec_need *need, exec *e, const attention *a) {
+    job w;
+    exec_need_grow(&need->worker, job_init(&w, e, a) * sizeof(float));
+}

@@ -31,5 +31,7 @@ typedef struct attention {
 /* n <= ATTENTION_MAX sequences, side by side on the threads (a decode step has too little work in each to share out); what
  * one gets does not depend on the others. */
 pali_status attention_forward(exec *e, const attention *a, size_t n);
+/* Adds what one of them needs; its pointers are not looked at. */
+void attention_need(exec_need *need, exec *e, const attention *a);
 
 #endif

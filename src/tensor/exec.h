@@ -24,6 +24,15 @@ typedef struct exec {
     const atomic_int *cancel; /* NULL, or non-zero means stop: checked between layers */
 } exec;
 
+/* Bytes of the scratch above that a computation will ask for: what the memory plan adds up. `worker` is for each. */
+typedef struct exec_need {
+    size_t worker, shared, acts;
+} exec_need;
+
+static inline void exec_need_grow(size_t *need, size_t n_bytes) {
+    if (n_bytes > *need) *need = n_bytes;
+}
+
 /* n_threads 0: physical cores. Reads PALI_CPU. */
 pali_status exec_init(exec *e, int n_threads);
 void exec_free(exec *e);

@@ -26,6 +26,8 @@
 #define GROUP_MAX 4u             /* panels per task at most: their block of x stays in L2 while they take turns on it */
 #define BLOCK_M_MIN 48u          /* rows per task at least, or the panel is not worth expanding */
 
+typedef enum rounding { ROUND_NONE, ROUND_PAIRS, ROUND_BLOCKS } rounding; /* of x before a product */
+
 typedef struct product {
     exec *e;
     float *y;          /* [m, n] */
@@ -38,6 +40,7 @@ typedef struct product {
     size_t step;       /* height of panels in k */
     linear_op op;
     bool stream;       /* the first way */
+    rounding rounding;
 } product;
 
 /* Height of the panels: even blocks of k, whole vectors. Pairs have a row of headers as well. */
@@ -124,7 +127,7 @@ static void tile_run(const product *p, const mat *w, float *c, size_t ldc, size_
 /* Bytes at the start of worker scratch that hold a panel; the up tile of GeGLU follows. */
 static size_t panel_bytes(const product *p) {
     if (p->stream) return 0;
-    return p->x_blocks ? (PANEL_BLOCKS * p->e->k->panel_block_bytes + 63) & ~(size_t)63 : PANEL_BYTES;
+    return p->rounding == ROUND_BLOCKS ? (PANEL_BLOCKS * p->e->k->panel_block_bytes + 63) & ~(size_t)63 : PANEL_BYTES;
 }
 
 static void product_task(void *context, size_t task, size_t worker) {
@@ -169,41 +172,66 @@ static void blocks_rows(const exec *e, void *context, size_t begin, size_t end) 
     for (size_t r = begin; r < end; r++) e->k->quantize_x((char *)e->shared.data + r * ldx, p->x + r * k, k);
 }
 
-static pali_status product_run(product *p) {
-    exec *e = p->e;
-    size_t n = p->w->rows, k = p->w->cols, nr = e->k->nr;
-    if (p->m == 0) return PALI_OK;
-    p->stream = dtype_is_blocks(p->w->dtype) ? p->m <= FEW_ROWS_BLOCKS : p->m <= FEW_ROWS || p->op & LINEAR_ALONE;
+/* Chooses the way, cuts the work into tasks, and says what scratch that takes. */
+static exec_need product_plan(product *p) {
+    const kernels *kn = p->e->k;
+    size_t n = p->w->rows, k = p->w->cols, nr = kn->nr;
+    exec_need need = {0};
+    bool blocks = dtype_is_blocks(p->w->dtype); /* both ways give the same bits: the number of rows may decide */
+    p->stream = blocks ? p->m <= FEW_ROWS_BLOCKS : p->m <= FEW_ROWS || p->op & LINEAR_ALONE;
     p->op &= ~(unsigned)LINEAR_ALONE;
-    if (dtype_is_blocks(p->w->dtype)) {
-        if (!mem_scratch_get(&e->shared, p->m, x_row_bytes(k))) return status_no_memory(p->m * x_row_bytes(k));
-        exec_rows(e, p->m, k, blocks_rows, p);
-        p->x_blocks = e->shared.data;
-        nr = e->k->blocks_nr;
+    p->rounding = ROUND_NONE;
+    if (blocks) {
+        p->rounding = ROUND_BLOCKS;
+        need.shared = p->m * x_row_bytes(k);
+        nr = kn->blocks_nr;
     }
     if (p->stream) {
         size_t rows = STREAM_TILE_BYTES / (mat_row_bytes(p->w) + 1);
         p->tile_n = rows < 16 ? 16 : rows & ~(size_t)15;
         p->tile_m = p->m;
     } else {
-        size_t n_tiles = (n + nr - 1) / nr, wanted = 4 * e->n_workers;
+        size_t n_tiles = (n + nr - 1) / nr, wanted = 4 * p->e->n_workers;
         size_t cuts = n_tiles >= wanted ? 1 : (wanted + n_tiles - 1) / n_tiles, group = n_tiles / wanted;
         p->tile_n = nr * (group < 1 ? 1 : group > GROUP_MAX ? GROUP_MAX : group);
         p->tile_m = (p->m + cuts - 1) / cuts;
         if (p->tile_m < BLOCK_M_MIN) p->tile_m = BLOCK_M_MIN;
-        bool pairs = n * k >= PAIRS_MIN_WEIGHTS && e->k->panel_rows_pairs[p->w->dtype] && (!p->up || e->k->panel_rows_pairs[p->up->dtype]);
-        p->step = panel_step(e->k, k, pairs);
+        bool pairs = n * k >= PAIRS_MIN_WEIGHTS && kn->panel_rows_pairs[p->w->dtype] && (!p->up || kn->panel_rows_pairs[p->up->dtype]);
+        p->step = panel_step(kn, k, pairs);
         if (pairs) {
-            if (!mem_scratch_get(&e->shared, p->m * pairs_ld(k, p->step), sizeof *p->x_pairs)) return status_no_memory(p->m * k * 2);
-            exec_rows(e, p->m, k, pairs_rows, p);
-            p->x_pairs = e->shared.data;
+            p->rounding = ROUND_PAIRS;
+            need.shared = p->m * pairs_ld(k, p->step) * sizeof *p->x_pairs;
         }
     }
-    size_t bytes = panel_bytes(p) + (p->up ? p->tile_m * p->tile_n * sizeof(float) : 0);
-    if (bytes) STATUS_TRY(exec_worker_scratch(e, bytes));
     p->n_tiles = (n + p->tile_n - 1) / p->tile_n;
+    need.worker = panel_bytes(p) + (p->up ? p->tile_m * p->tile_n * sizeof(float) : 0);
+    return need;
+}
+
+static pali_status product_run(product *p) {
+    exec *e = p->e;
+    size_t k = p->w->cols;
+    if (p->m == 0) return PALI_OK;
+    exec_need need = product_plan(p);
+    if (need.shared && !mem_scratch_get(&e->shared, need.shared, 1)) return status_no_memory(need.shared);
+    if (p->rounding == ROUND_BLOCKS) {
+        exec_rows(e, p->m, k, blocks_rows, p);
+        p->x_blocks = e->shared.data;
+    } else if (p->rounding == ROUND_PAIRS) {
+        exec_rows(e, p->m, k, pairs_rows, p);
+        p->x_pairs = e->shared.data;
+    }
+    if (need.worker) STATUS_TRY(exec_worker_scratch(e, need.worker));
     pool_run(e->pool, p->n_tiles * ((p->m + p->tile_m - 1) / p->tile_m), product_task, p);
     return PALI_OK;
+}
+
+void linear_need(exec_need *need, exec *e, const mat *w, const mat *up, size_t m, linear_op op) {
+    product p = {.e = e, .w = w, .up = up, .m = m, .op = op};
+    if (m == 0) return;
+    exec_need own = product_plan(&p);
+    exec_need_grow(&need->shared, own.shared);
+    exec_need_grow(&need->worker, own.worker);
 }
 
 pali_status linear(exec *e, float *y, const float *x, const mat *w, const float *bias, size_t m, linear_op op) {

@@ -21,4 +21,7 @@ pali_status linear(exec *e, float *y, const float *x, const mat *w, const float 
  * LINEAR_ALONE. */
 pali_status linear_geglu(exec *e, float *y, const float *x, const mat *gate, const mat *up, size_t m, linear_op op);
 
+/* Adds what linear, or with `up` linear_geglu, needs; data of the weights is not looked at. */
+void linear_need(exec_need *need, exec *e, const mat *w, const mat *up, size_t m, linear_op op);
+
 #endif
