@@ -391,8 +391,8 @@ static void svg_has_every_object(void **state) {
                                          "<script>alert(\"&\")</script>",
                                          "👩‍🚀",
                                          "ลูกสุนัข",
-                                         "a very long description of the object that goes on and on and never seems to end although "
-                                         "nobody reads it"};
+                                         ("a very long description of the object that goes on and on and never seems to end although "
+                                          "nobody reads it")};
     enum { N = 24, N_LABELS = sizeof labels / sizeof *labels };
     draw_object objects[N];
     for (int i = 0; i < N; i++) objects[i] = object_of(labels[i % N_LABELS], 20 + 25 * i, 300 - 10 * i, 180 + 25 * i, 420 - 7 * i, 0.01 * i);

@@ -146,7 +146,7 @@ static void test_answers(void **state) {
 /* Pieces that are several things at once are no label and no separator. */
 static void test_pieces(void **state) {
     static const char *const k_never[] = {");", ";;", "();", ";\r", "\n", "\n\n", "\t", "<pad>", "<bos>", "<image>"};
-    static const char *const k_label[] = {"\xe2\x96\x81" "cat", "a", "\xe6\x97\xa5", "7", ",", "-", "<", "<0xFF>", "<0x20>", "\xe2\x96\x81"};
+    static const char *const k_label[] = {("\xe2\x96\x81" "cat"), "a", "\xe6\x97\xa5", "7", ",", "-", "<", "<0xFF>", "<0x20>", "\xe2\x96\x81"};
     (void)state;
     if (!g_gemma.t) skip();
     answer begun = answer_of(g_gemma.t, "{1 2 3 4} cat");
@@ -183,7 +183,7 @@ static void test_walks(void **state) {
     (void)state;
     rng_seed(&r, 7);
     size_t n_objects = 0, n_ended = 0;
-    for (int c = D; c <= S; c++) {
+    for (pali_constraint c = D; c <= S; c++) {
         for (size_t limit = grammar_object_tokens(c); limit < LIMIT; limit++) {
             for (size_t walk = 0; walk < WALKS; walk++) {
                 int32_t tokens[LIMIT], found[VOCAB_TINY];

@@ -268,7 +268,7 @@ static const struct {
     {"doubtful", 0.2, 0, {{"a", {0, 0, 9, 9}, 0.1}, {"a", {0, 0, 9, 9}, 0.2}, {"b", {0, 0, 9, 9}, 0.9}}, 3, "12"},
     {"all doubtful", 0.95, 0, {{"a", {0, 0, 9, 9}, 0.1}, {"a", {0, 0, 9, 9}, 0.2}}, 2, ""},
     {"both", 0.15, 0.5, {{"a", {0, 0, 9, 9}, 0.1}, {"a", {0, 0, 9, 9}, 0.2}, {"a", {0, 0, 9, 9}, 0.3}}, 3, "2"},
-    {"no number", 0.1, 0.5, {{"a", {0, 0, 9, 9}, NAN}, {"a", {0, 0, 9, 9}, 0.2}}, 2, "1"},
+    {"no number", 0.1, 0.5, {{"a", {0, 0, 9, 9}, (double)NAN}, {"a", {0, 0, 9, 9}, 0.2}}, 2, "1"},
 };
 
 static void test_drops(void **state) {
@@ -374,7 +374,7 @@ static void test_public(void **state) {
     pali_locate_options wrong[5] = {options, options, options, options, options};
     wrong[0].min_score = 1.5;
     wrong[1].nms_iou = -0.1;
-    wrong[2].nms_iou = NAN;
+    wrong[2].nms_iou = (double)NAN;
     wrong[3].convention = (pali_box_convention)2;
     wrong[4].struct_size = 0;
     for (size_t i = 0; i < 5; i++) {

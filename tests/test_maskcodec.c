@@ -246,7 +246,7 @@ static void encodes_a_box_of_a_picture(void **state) {
 
 static void checks_arguments(void **state) {
     (void)state;
-    static const double k_box[] = {0, 0, 1, 1}, k_outside[] = {0, 0, 1.01, 1}, k_none[] = {0.5, 0, 0.5, 1}, k_nan[] = {NAN, 0, 1, 1};
+    static const double k_box[] = {0, 0, 1, 1}, k_outside[] = {0, 0, 1.01, 1}, k_none[] = {0.5, 0, 0.5, 1}, k_nan[] = {(double)NAN, 0, 1, 1};
     int32_t codes[16] = {0};
     float mask[N_MASK];
     uint8_t picture[12] = {0};

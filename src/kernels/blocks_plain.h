@@ -90,8 +90,8 @@ static inline float f16_at(const uint8_t *p) {
 /* Scale and minimum of sub-block j of a Q4_K super-block: 6 bits each, the upper two of the later four apart. */
 static inline void q4_k_scale(const uint8_t *p, size_t j, float *s, float *m) {
     const uint8_t *t = p + 4;
-    unsigned scale = j < 4 ? t[j] & 63u : (t[j + 4] & 15u) | (t[j - 4] >> 6 << 4);
-    unsigned min = j < 4 ? t[j + 4] & 63u : (unsigned)(t[j + 4] >> 4) | (t[j] >> 6 << 4);
+    unsigned scale = j < 4 ? t[j] & 63u : (t[j + 4] & 15u) | (unsigned)(t[j - 4] >> 6 << 4);
+    unsigned min = j < 4 ? t[j + 4] & 63u : (unsigned)(t[j + 4] >> 4) | (unsigned)(t[j] >> 6 << 4);
     *s = f16_at(p) * (float)scale;
     *m = -(f16_at(p + 2) * (float)min);
 }

@@ -159,7 +159,12 @@ INLINE void dot_blocks(const pali_dtype dtype, float *y, size_t ldy, const void 
                 if (r == 0) prefetch_group(p, row_bytes, b / GROUP, (n_blocks + GROUP - 1) / GROUP, j + VL < n);
                 sum = dot_group(dtype, sum, row, p, k, b, GROUP);
             }
-            if (b < n_blocks) sum = dot_group(dtype, sum, row, p, k, b, n_blocks - b);
+            switch (n_blocks - b) { /* constants, so that everything unrolls */
+            case 1: sum = dot_group(dtype, sum, row, p, k, b, 1); break;
+            case 2: sum = dot_group(dtype, sum, row, p, k, b, 2); break;
+            case 3: sum = dot_group(dtype, sum, row, p, k, b, 3); break;
+            default: break;
+            }
             v_store_n(to, sum, lanes);
         }
     }
@@ -175,10 +180,12 @@ INLINE void panel_blocks(const pali_dtype dtype, char *panel, const void *w, siz
         for (size_t b = 0; b < n_blocks; b += GROUP) {
             vf s[GROUP], m[GROUP];
             size_t count = n_blocks - b < GROUP ? n_blocks - b : GROUP;
-            if (count == GROUP)
-                scales_get(s, m, dtype, p, b0 + b, GROUP);
-            else
-                scales_get(s, m, dtype, p, b0 + b, count);
+            switch (count) {
+            case 1: scales_get(s, m, dtype, p, b0 + b, 1); break;
+            case 2: scales_get(s, m, dtype, p, b0 + b, 2); break;
+            case 3: scales_get(s, m, dtype, p, b0 + b, 3); break;
+            default: scales_get(s, m, dtype, p, b0 + b, GROUP);
+            }
             for (size_t i = 0; i < count; i += WIDE) {
                 const uint8_t *tail[VL];
                 uint8_t copy[VL][TAIL_BYTES];
