@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "golden.h"
 #include "infer/locate.h"
+#include "model/box.h"
 
 static tokenizer *g_tiny, *g_real; /* g_real NULL: not here */
 
@@ -40,7 +41,7 @@ static void describe(char *out, size_t cap, const objects *o) {
         const object *x = &o->items[i];
         const int32_t whole[4] = {0};
         n += (size_t)snprintf(out + n, cap - n, "%s%s(%d,%d,%d,%d)%s%s", i ? " " : "", x->label ? x->label : "-", x->loc[0], x->loc[1], x->loc[2],
-                              x->loc[3], x->has_seg ? "S" : "", locate_valid(x->loc, whole, PALI_BOX_1024) ? "" : "!");
+                              x->loc[3], x->has_seg ? "S" : "", box_valid(x->loc, whole, PALI_BOX_1024) ? "" : "!");
         assert_true(n < cap);
         for (int32_t k = 0; k < LOCATE_CODES; k++) assert_int_equal(x->seg[k], x->has_seg ? k : 0);
     }
@@ -325,12 +326,12 @@ static void test_boxes(void **state) {
         const int32_t *loc = k_boxes[i].loc;
         double box[4], scale = k_boxes[i].convention == PALI_BOX_1023 ? 1023 : 1024;
         int32_t whole[4];
-        locate_box(box, whole, loc, k_boxes[i].width, k_boxes[i].height, k_boxes[i].convention);
+        box_pixels(box, whole, loc, k_boxes[i].width, k_boxes[i].height, k_boxes[i].convention);
         if (memcmp(whole, k_boxes[i].whole, sizeof whole) != 0)
             fail_msg("box %zu: %d %d %d %d", i, (int)whole[0], (int)whole[1], (int)whole[2], (int)whole[3]);
         assert_true(box[0] == loc[1] / scale * k_boxes[i].width && box[1] == loc[0] / scale * k_boxes[i].height);
         assert_true(box[2] == loc[3] / scale * k_boxes[i].width && box[3] == loc[2] / scale * k_boxes[i].height);
-        assert_int_equal(locate_valid(loc, whole, k_boxes[i].convention), k_boxes[i].valid);
+        assert_int_equal(box_valid(loc, whole, k_boxes[i].convention), k_boxes[i].valid);
     }
 }
 

@@ -2,6 +2,7 @@
 #include "api/handles.h"
 
 #include "infer/locate.h"
+#include "model/box.h"
 
 void pali_locate_options_init(pali_locate_options *options) {
     *options = (pali_locate_options){.struct_size = sizeof *options};
@@ -56,8 +57,8 @@ pali_status pali_objects_get(const pali_objects *handle, size_t index, pali_obje
     pali_object full = {.label = o->label, .n_label_bytes = o->n_label, .score = o->score, .has_seg = o->has_seg, .first_token = o->first, .n_tokens = o->n};
     memcpy(full.loc, o->loc, sizeof full.loc);
     memcpy(full.seg, o->seg, sizeof full.seg);
-    locate_box(full.box, full.box_px, o->loc, handle->width, handle->height, handle->convention);
-    full.valid = locate_valid(o->loc, full.box_px, handle->convention);
+    box_pixels(full.box, full.box_px, o->loc, handle->width, handle->height, handle->convention);
+    full.valid = box_valid(o->loc, full.box_px, handle->convention);
     return info_write(to, &full, sizeof full, "pali_object");
 }
 

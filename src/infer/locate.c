@@ -138,10 +138,6 @@ void objects_free(objects *o) {
 
 /* ---- Boxes ---- */
 
-static bool has_area(const int32_t loc[4]) {
-    return loc[2] > loc[0] && loc[3] > loc[1];
-}
-
 static double area(int32_t y0, int32_t x0, int32_t y1, int32_t x1) {
     return y1 > y0 && x1 > x0 ? (double)(y1 - y0) * (double)(x1 - x0) : 0;
 }
@@ -193,17 +189,4 @@ pali_status objects_drop(objects *o, double min_score, double nms_iou) {
     o->n = kept;
     mem_free(judged);
     return PALI_OK;
-}
-
-void locate_box(double box[4], int32_t whole[4], const int32_t loc[4], int32_t width, int32_t height, pali_box_convention convention) {
-    const double side[4] = {width, height, width, height};
-    const int32_t index[4] = {loc[1], loc[0], loc[3], loc[2]};
-    for (size_t i = 0; i < 4; i++) {
-        box[i] = (double)index[i] / (convention == PALI_BOX_1023 ? 1023 : 1024) * side[i];
-        whole[i] = (int32_t)(convention == PALI_BOX_1023 ? trunc(box[i]) : rint(box[i])); /* rint: halves to even */
-    }
-}
-
-bool locate_valid(const int32_t loc[4], const int32_t whole[4], pali_box_convention convention) {
-    return has_area(loc) && (convention != PALI_BOX_1023 || (whole[2] > whole[0] && whole[3] > whole[1]));
 }

@@ -40,9 +40,4 @@ void objects_free(objects *o);
  * that of the square of their number. */
 pali_status objects_drop(objects *o, double min_score, double nms_iou);
 
-/* Box x0, y0, x1, y1 in pixels of a picture, and in whole pixels as the convention's own program makes them. */
-void locate_box(double box[4], int32_t whole[4], const int32_t loc[4], int32_t width, int32_t height, pali_box_convention convention);
-/* Whether the box has an area, in the sense of the convention. */
-bool locate_valid(const int32_t loc[4], const int32_t whole[4], pali_box_convention convention);
-
 #endif

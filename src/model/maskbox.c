@@ -5,22 +5,18 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/box.h"
 #include "model/maskcodec.h"
 
 #define SIDE MASKCODEC_SIDE
 
-typedef struct box {
-    size_t y0, x0, y1, x1;
-} box;
+/* Whole pixels of the picture: columns x0 to x1 and rows y0 to y1, the ends not included. */
+typedef struct span {
+    size_t x0, y0, x1, y1;
+} span;
 
-static bool box_is_empty(const box *b) {
+static bool span_is_empty(const span *b) {
     return b->y1 <= b->y0 || b->x1 <= b->x0;
-}
-
-/* The pixels of a box given in fractions of the sides, y0 x0 y1 x1: the nearest ones (halves to even), or those cut off to. */
-static box box_of(const double *frac, size_t width, size_t height, double (*whole)(double)) {
-    const double w = (double)width, h = (double)height;
-    return (box){(size_t)whole(frac[0] * h), (size_t)whole(frac[1] * w), (size_t)whole(frac[2] * h), (size_t)whole(frac[3] * w)};
 }
 
 /* dst [h, w] 8-bit by the demo's rule. */
@@ -44,11 +40,12 @@ static pali_status stretch_hard(uint8_t *dst, size_t w, size_t h, const float *m
 }
 
 pali_status maskbox_paste(uint8_t **out, const float *mask, const int32_t *loc, size_t width, size_t height, pali_mask_rule rule) {
-    double frac[4];
-    for (size_t i = 0; i < 4; i++) frac[i] = (double)loc[i] / (rule == PALI_MASK_DEMO ? 1024 : 1023);
-    const box b = box_of(frac, width, height, rule == PALI_MASK_DEMO ? rint : trunc);
+    double exact[4];
+    int32_t px[4];
+    box_pixels(exact, px, loc, (int32_t)width, (int32_t)height, rule == PALI_MASK_DEMO ? PALI_BOX_1024 : PALI_BOX_1023);
+    const span b = {(size_t)px[0], (size_t)px[1], (size_t)px[2], (size_t)px[3]};
     *out = NULL;
-    if (box_is_empty(&b)) return PALI_OK;
+    if (span_is_empty(&b)) return PALI_OK;
     const size_t w = b.x1 - b.x0, h = b.y1 - b.y0;
     uint8_t *part = mem_alloc(w, h), *whole = mem_calloc(width, height);
     pali_status s = !part || !whole ? status_no_memory(width * height) : rule == PALI_MASK_DEMO ? stretch_soft(part, w, h, mask) : stretch_hard(part, w, h, mask);
@@ -62,8 +59,9 @@ pali_status maskbox_paste(uint8_t **out, const float *mask, const int32_t *loc, 
 }
 
 pali_status maskbox_crop(float *out, const uint8_t *mask, size_t width, size_t height, size_t stride, const double *box_frac) {
-    const box b = box_of(box_frac, width, height, rint);
-    if (box_is_empty(&b)) return status_fail(PALI_ERR_ARGUMENT, "box: holds no pixel of the mask of %zu x %zu", width, height);
+    const double w_all = (double)width, h_all = (double)height;
+    const span b = {(size_t)rint(box_frac[1] * w_all), (size_t)rint(box_frac[0] * h_all), (size_t)rint(box_frac[3] * w_all), (size_t)rint(box_frac[2] * h_all)};
+    if (span_is_empty(&b)) return status_fail(PALI_ERR_ARGUMENT, "box: holds no pixel of the mask of %zu x %zu", width, height);
     const size_t w = b.x1 - b.x0, h = b.y1 - b.y0;
     float *values = mem_alloc(w * h, sizeof *values);
     if (!values) return status_no_memory(w * h * sizeof *values);
