@@ -55,6 +55,8 @@ static int run_once(answering *a, const pictures *images, const char *prompt, do
     const args *given = &c->args;
     bool table = command_lists_objects(c->command) && !given->raw && !given->json && !given->format;
     bool text = !given->json && !given->format && !table, stream = text && given->n_beams == 1;
+    bool find = !text || given->draw || given->masks;
+    a->options.no_logprobs = !find && given->n_beams == 1; /* the text alone: nobody sees a score */
     pali_result *result = NULL;
     int code;
     double start_ms = cli_clock_ms();
@@ -62,7 +64,7 @@ static int run_once(answering *a, const pictures *images, const char *prompt, do
     if (status != PALI_OK) return code ? code : cli_fail_library(c, status, c->command->name);
     code = report_is_finite(result) ? CLI_OK : cli_fail(c, "%s: %s", c->command->name, REPORT_NOT_FINITE);
     if (!code && text) code = stream ? cli_write(c, "\n", 1) : print_texts(c, result);
-    if (!code && (!text || given->draw || given->masks)) code = finish_objects(a, images, result, table, images_ms, start_ms);
+    if (!code && find) code = finish_objects(a, images, result, table, images_ms, start_ms);
     if (!code) note_times(c, a, result);
     pali_result_free(result);
     return code;

@@ -79,6 +79,16 @@ expect 0 run -m "$MODEL" -i "$PICTURE" -p "segment cat" --constrain segment -n 3
 jq -c .objects out | cmp -s - batched || say_failure "--batch has other objects"
 expect 0 run -m "$MODEL" -i "$PICTURE" -p "detect cat" --constrain detect -n 30
 grep -qE '^(<loc[0-9]{4}>){4}' out || say_failure "$last: no box"
+# plain text needs no log-probabilities, which is another way through the head: the same words
+for how in "--seed 1" "--temp 2 --seed 5"; do
+    for kind in detect segment; do
+        given="run -m $models/pg2-f32 -i $PICTURE -p cat --constrain $kind $how -n 50"
+        expect 0 $given --json
+        jq -r .text out >text
+        expect 0 $given
+        cmp -s out text || say_failure "$last: another text than with --json"
+    done
+done
 expect_error 2 run -m "$MODEL" -i "$PICTURE" -p x --constrain everything
 expect_error 2 run -m "$MODEL" -i "$PICTURE" -p x --constrain detect --ignore-eos
 expect_error 1 run -m "$MODEL" -i "$PICTURE" -p x --constrain detect -n 4
