@@ -150,7 +150,7 @@ static char *make_coco(const export_set *x) {
     (void)snprintf(version, sizeof version, "paligemma %s", pali_version());
     json_t *all = json_pack("{s:{s:s}, s:o, s:o, s:o}", "info", "description", version, "images", pictures, "annotations", annotations,
                             "categories", categories);
-    char *text = all && ok ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = all && ok ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(REPORT_DIGITS)) : NULL;
     json_decref(all);
     return text;
 }
@@ -184,7 +184,8 @@ static void put_csv(FILE *out, const export_set *x) {
             const json_t *score = json_object_get(object, "score");
             fputc(',', out);
             if (json_is_number(score)) fprintf(out, "%.6g", json_number_value(score));
-            fprintf(out, ",%.9g,%.9g,%.9g,%.9g,%d\r\n", box[0], box[1], box[2], box[3], is_valid(object));
+            fprintf(out, ",%.*g,%.*g,%.*g,%.*g,%d\r\n", REPORT_DIGITS, box[0], REPORT_DIGITS, box[1], REPORT_DIGITS, box[2],
+                    REPORT_DIGITS, box[3], is_valid(object));
         }
     }
 }

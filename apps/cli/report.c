@@ -28,9 +28,16 @@ json_t *report_ids(const int32_t *ids, size_t n) {
     return array;
 }
 
+/* The number of 9 digits nearest to a float, which brings it back exactly. */
+static double nine_digits(float value) {
+    char text[32];
+    (void)snprintf(text, sizeof text, "%.9g", (double)value);
+    return strtod(text, NULL);
+}
+
 json_t *report_floats(const float *values, size_t n) {
     json_t *array = json_array();
-    for (size_t i = 0; i < n && array; i++) array = append(array, json_real((double)values[i]));
+    for (size_t i = 0; i < n && array; i++) array = append(array, json_real(nine_digits(values[i])));
     return array;
 }
 
@@ -51,8 +58,7 @@ bool report_is_finite(const pali_result *result) {
 
 int report_print(cli *c, json_t *object) {
     if (!object) return cli_fail(c, "%s: JSON: out of memory", c->command->name);
-    /* 9 digits bring every float back exactly */
-    char *line = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    char *line = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(REPORT_DIGITS));
     json_decref(object);
     if (!line) return cli_fail(c, "%s: JSON: out of memory", c->command->name);
     int code = cli_write_text(c, line, strlen(line)); /* \u001b is JSON, too */

@@ -8,6 +8,7 @@
 #include "cli.h"
 
 #define REPORT_SCHEMA 1
+#define REPORT_DIGITS 15 /* of every number: a box in pixels, index / 1024 of a side, is exact up to sides of 99999 */
 
 json_t *report_text(const char *bytes, size_t n_bytes);
 json_t *report_ids(const int32_t *ids, size_t n);
