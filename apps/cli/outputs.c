@@ -19,6 +19,13 @@ static bool is_pattern(const char *path) {
     return strstr(path, "{line}") || strstr(path, "{name}");
 }
 
+/* A directory whose name is known before any line is read is looked at then, not after the first answer. */
+static bool check_pattern(const char *path, fault *f) {
+    const char *slash = strrchr(path, '/'), *line = strstr(path, "{line}"), *name = strstr(path, "{name}");
+    bool unknown = slash && ((line && line < slash) || (name && name < slash));
+    return unknown || outfile_check(path, f);
+}
+
 static int check_draw(cli *c) {
     const char *path = c->args.draw, *name = c->command->name;
     fault f;
@@ -26,7 +33,7 @@ static int check_draw(cli *c) {
         if (c->args.batch && !is_pattern(path))
             return cli_usage(c, "%s: --draw: \"%s\": a directory, or a name with {line} or {name} in it, expected with --batch", name,
                              path);
-        return c->args.batch || outfile_check(path, &f) ? CLI_OK : cli_fail_fault(c, &f);
+        return (c->args.batch ? check_pattern(path, &f) : outfile_check(path, &f)) ? CLI_OK : cli_fail_fault(c, &f);
     }
     if (!c->args.batch || is_pattern(path))
         return cli_usage(c, "%s: --draw: \"%s\": a name ending in .png, .jpg or .svg expected", name, path);
