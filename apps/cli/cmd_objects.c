@@ -23,7 +23,11 @@ static json_t *objects_report(const pictures *images, const input_text *text, co
 
 static int print_objects(cli *c, const pictures *images, const input_text *text, const found *objects) {
     const args *a = &c->args;
-    if (!a->format) return a->json ? report_print(c, objects_report(images, text, objects)) : found_print(c, objects);
+    if (!a->format && a->json) return report_print(c, objects_report(images, text, objects));
+    if (!a->format) {
+        if (!objects->n) cli_note(c, "nothing found");
+        return found_print(c, objects);
+    }
     fault f;
     export_set *x = export_new(a->format);
     json_t *answer = objects_report(images, text, objects);

@@ -25,6 +25,9 @@ expect 0 $objects "<loc0256><loc0256><loc0768><loc0512> aaaaaaaaaaaaaaaaaaaaaaaa
 grep -q '^  0  a\{39\}… ' out || say_failure "table: a long label"
 expect 0 $objects "nothing at all"
 [ ! -s out ] || say_failure "no objects: something on stdout"
+stderr_says "nothing found"
+expect 0 $objects "nothing at all" -q
+[ ! -s err ] || say_failure "no objects, -q: a note"
 
 # no codec: said once, and all else works; beside the model it is found
 expect 0 $objects "$answer"
@@ -49,6 +52,14 @@ expect 0 $objects "$answer" --vae "$vae" --json
 json_is '.schema == 1 and (.objects | length) == 5 and .images == [{"width": 384, "height": 288}] and ([.objects[].score] | unique) == [null]'
 json_is '[.objects[] | .valid] == [true, true, true, false, false] and [.objects[] | .mask != null] == [true, true, false, false, false]'
 json_is '.objects[0].mask.size == [288, 384] and (.objects[0].mask.counts | type) == "string" and .objects[0].box == [96, 72, 192, 216]'
+
+# boxes are not rounded: 1 / 1024 * 2049 has ten digits behind the point
+printf 'P4\n2049 1\n' >wide.pbm
+head -c 257 /dev/zero >>wide.pbm
+expect 0 objects -m "$MODEL" -i wide.pbm "<loc0000><loc0001><loc0512><loc0950> cat" --json
+stdout_says '"box":[2.0009765625,0.0,1900.927734375,0.5]'
+expect 0 objects -m "$MODEL" -i wide.pbm "<loc0000><loc0001><loc0512><loc0950> cat" --format csv
+stdout_says ',2.0009765625,0,1900.927734375,0.5,1'
 
 # drawings: every format, whole files; colours and places are the business of test_draw
 for name in d.png d.JPG d.svg; do
@@ -120,6 +131,8 @@ expect 1 run $sampled --batch requests.jsonl --draw drawings
 [ "$(ls drawings | tr '\n' ' ')" = "0001-a.png 0003-b.png 0004-a.png " ] || say_failure "--batch --draw DIR: $(ls drawings)"
 expect 1 run $sampled --batch requests.jsonl --draw "drawings/{name}.{line}.svg"
 [ -s drawings/b.0003.svg ] || say_failure "--batch --draw with a pattern: $(ls drawings)"
+expect_error 1 run $sampled --batch requests.jsonl --draw "nowhere/{name}.svg" # told before any work
+stderr_says "its directory"
 expect 1 run $sampled --batch requests.jsonl --format coco -o coco.json
 grep -q 'line 2: ' err || say_failure "--format: the line that failed is not told"
 mv coco.json out
