@@ -46,6 +46,10 @@ run_examples() { # COMPILER FLAG...
     ./example paligemma-3b-mix-224 cat.jpg cat.jpg >out 2>err
     stdout_says 1.0000
     ! ./example nowhere cat.jpg cat.jpg >out 2>err || say_failure "similar takes a model that is not there"
+    build_example "$compiler" "$SOURCE/examples/objects.c" "$@"
+    ./example paligemma-3b-mix-224 cat.jpg "segment cat" tests/golden/codec/toy.npz >out 2>err || say_failure "$compiler: objects fails"
+    grep -qE '^.+: score [^ ]+, box( [0-9.]+){4}$' out || say_failure "$compiler: objects: no box"
+    grep -qE '^    [0-9]+ pixels: .' out || say_failure "$compiler: objects: no mask"
 }
 last="examples"
 run_examples "$CC" -std=c11
