@@ -213,33 +213,35 @@ static void *worker_main(void *argument) {
     return NULL;
 }
 
+typedef struct {
+    pthread_barrier_t barrier;
+    worker workers[];
+} crew;
+
 /* The sum of the rates of n threads that run a loop or, where it is NULL, read n_bytes each. */
 static double measure(size_t n_threads, arithmetic_loop *step, size_t n_bytes) {
-    pthread_barrier_t barrier;
-    worker *workers = calloc(n_threads, sizeof *workers);
-    if (!workers) return 0;
-    if (pthread_barrier_init(&barrier, NULL, (unsigned)n_threads) != 0) {
-        free(workers);
+    crew *c = calloc(1, sizeof *c + n_threads * sizeof c->workers[0]);
+    if (!c) return 0;
+    if (pthread_barrier_init(&c->barrier, NULL, (unsigned)n_threads) != 0) {
+        free(c);
         return 0;
     }
     double rate = 0;
     size_t n_started = 0;
     for (; n_started < n_threads; n_started++) {
-        workers[n_started] = (worker){.barrier = &barrier, .n_bytes = n_bytes, .step = step};
-        if (pthread_create(&workers[n_started].thread, NULL, worker_main, &workers[n_started]) != 0) break;
-    }
-    if (n_started == n_threads) {
-        for (size_t i = 0; i < n_threads; i++) {
-            (void)pthread_join(workers[i].thread, NULL);
-            rate += workers[i].rate;
-        }
-        (void)pthread_barrier_destroy(&barrier);
-        free(workers);
-        return rate;
+        c->workers[n_started] = (worker){.barrier = &c->barrier, .n_bytes = n_bytes, .step = step};
+        if (pthread_create(&c->workers[n_started].thread, NULL, worker_main, &c->workers[n_started]) != 0) break;
     }
     /* Too few threads for the barrier: those that started wait in it for ever, so they are left to the end of the process
      * together with what they use. */
-    return 0;
+    if (n_started < n_threads) return 0;
+    for (size_t i = 0; i < n_threads; i++) {
+        (void)pthread_join(c->workers[i].thread, NULL);
+        rate += c->workers[i].rate;
+    }
+    (void)pthread_barrier_destroy(&c->barrier);
+    free(c);
+    return rate;
 }
 
 double limits_read_gb_s(size_t n_threads) {
