@@ -18,7 +18,7 @@
 #include "kernels/blocks_plain.h"
 
 #define FEW_ROWS 8u              /* up to here streaming beats expanding panels (measured) */
-#define FEW_ROWS_BLOCKS 3u       /* the same for block-quantized weights, whose panels are cheap */
+#define FEW_ROWS_BLOCKS 3u       /* the same for block-quantized weights, whose panels are cheap (a guess by counts of instructions) */
 #define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
 #define PANEL_BYTES 98304u       /* of a panel: all of x runs over it from L2 at full speed; 290 KiB ran at 60 % */
 #define PANEL_BLOCKS 16u         /* of block-quantized weights: 20 KiB at 32 outputs stay in L1 while x streams from L2 */
