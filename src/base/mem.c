@@ -35,6 +35,13 @@ void *mem_grow(void *block, size_t old_n, size_t n, size_t size) {
     return grown;
 }
 
+char *mem_copy_string(const char *s) {
+    size_t n = s ? strlen(s) + 1 : 0;
+    char *copy = s ? mem_alloc(n, 1) : NULL;
+    if (copy) memcpy(copy, s, n);
+    return copy;
+}
+
 void mem_free(void *block) {
     free(block);
 }

@@ -23,6 +23,8 @@ void *mem_alloc(size_t n, size_t size);
 void *mem_calloc(size_t n, size_t size);
 /* Grows a block of mem_alloc from old_n to n elements; the old block stays valid on failure (NULL). */
 void *mem_grow(void *block, size_t old_n, size_t n, size_t size);
+/* A copy of a string; NULL: no memory, or s is NULL. */
+char *mem_copy_string(const char *s);
 void mem_free(void *block);
 /* Memory for gigabytes: 2 MiB pages where the system grants them (first touch is several times faster), zero, returned to
  * the system by mem_huge_free. NULL: no memory. */

@@ -28,7 +28,7 @@ pali_status gemma_embed(exec *e, const gemma *g, float *out, const int32_t *ids,
         if (ids[i] < 0 || (size_t)ids[i] >= table->rows)
             return status_fail(PALI_ERR_ARGUMENT, "token id %d: the model's table has %zu rows", (int)ids[i], table->rows);
         float *row = out + i * table->cols;
-        e->k->to_f32[table->dtype](row, mat_row(table, (size_t)ids[i]), table->cols);
+        mat_rows_f32(e->k, row, table, (size_t)ids[i], 1);
         e->k->scale(row, row, table->cols, factor);
     }
     return PALI_OK;

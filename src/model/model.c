@@ -71,10 +71,9 @@ static pali_status tensors_list(model *m) {
         const weights_entry *entry = weights_of(m->weights, from);
         if (from->matrix && !from->matrix->data) continue; /* an optional one that is not there */
         model_tensor *to = &m->tensors[m->n_tensors++];
-        size_t length = strlen(from->name) + 1, n = 1;
-        to->name = mem_alloc(length, 1);
-        if (!to->name) return status_no_memory(length);
-        memcpy(to->name, from->name, length);
+        size_t n = 1;
+        to->name = mem_copy_string(from->name);
+        if (!to->name) return status_no_memory(SPEC_NAME_MAX);
         to->file = entry ? entry->file : "";
         /* Vectors are held in f32; what is worth telling is how they are stored. */
         pali_dtype held = from->matrix ? from->matrix->dtype : PALI_DTYPE_F32;
@@ -180,11 +179,9 @@ static pali_status gguf_file_open(model *m, const char *path) {
 }
 
 static pali_status any_open(model *m, const char *path) {
-    size_t n = strlen(path) + 1;
     if (!file_exists(path)) return status_fail(PALI_ERR_IO, "%s: no such file or directory", path);
-    m->path = mem_alloc(n, 1);
-    if (!m->path) return status_no_memory(n);
-    memcpy(m->path, path, n);
+    m->path = mem_copy_string(path);
+    if (!m->path) return status_no_memory(strlen(path));
     if (file_is_dir(path)) return dir_open(m, path);
     if (has_ending(path, ".npz"))
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: npz files are not supported yet: expected a .gguf file or a directory with config.json and safetensors", path);

@@ -105,7 +105,7 @@ static void piece_task(void *context, size_t task, size_t worker) {
     size_t begin = task * j->rows_per_task, n = j->n_rows - begin < j->rows_per_task ? j->n_rows - begin : j->rows_per_task;
     uint8_t *to = j->v->buffer + begin * dtype_bytes(j->to, j->from->cols);
     const exec *e = &j->v->e;
-    bool fits = weights_rows_convert(e->k, to, j->to, mat_row(j->from, j->first + begin), j->from->dtype, n, j->from->cols, e->worker[worker].data);
+    bool fits = mat_rows_convert(e->k, to, j->to, j->from, j->first + begin, n, e->worker[worker].data);
     if (!fits) atomic_store(&j->unfit, true);
 }
 

@@ -1,6 +1,6 @@
 /* weights.h: the tensors of a checkpoint's files as one set under the names of one layout, and the memory of whatever had to
- * be converted. A file format is a source of entries: it fills the list with weights_add (weights_open for safetensors,
- * weights_open_gguf for GGUF), and everything below works on entries alone. */
+ * be converted. A file format is a source of entries: it fills the list with weights_add (weights_hf.c, weights_gguf.c); what is
+ * done with entries knows no formats (weights_bind.c). */
 #ifndef PALI_MODEL_WEIGHTS_H
 #define PALI_MODEL_WEIGHTS_H
 
@@ -54,17 +54,13 @@ pali_status weights_add(weights *w, const char *name, const weights_entry *entry
 pali_status weights_seal(weights *w);
 
 /* NULL: there is none. */
-const weights_entry *weights_find(const weights *w, const char *name);
-const weights_entry *weights_of(const weights *w, const spec_tensor *t);
+weights_entry *weights_find(const weights *w, const char *name);
+weights_entry *weights_of(const weights *w, const spec_tensor *t);
 /* Both are there with the same dtype, shape and bytes. */
 bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b);
 /* The data of a bound matrix lies in a file's map, not in memory of our own. */
 bool weights_is_mapped(const weights *w, const void *data);
-/* Rows into another dtype by way of f32; `row` has room for one. false: `to` is quantized, whose scales are half floats, and a
- * weight is beyond their range or not a number. */
-bool weights_rows_convert(const kernels *k, void *to, pali_dtype to_dtype, const void *from, pali_dtype from_dtype, size_t rows, size_t cols, float *row);
-
-/* What to say of an entry, or of a tensor in memory, for which that was false. */
+/* What to say of an entry, or of a tensor in memory, whose rows mat_rows_convert refused. */
 pali_status weights_unfit(const char *file, const char *name);
 
 /* Bytes that the weights of a model take. */

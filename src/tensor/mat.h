@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "kernels/blocks.h"
+#include "kernels/kernels.h"
 
 typedef struct mat {
     pali_dtype dtype;
@@ -23,5 +24,11 @@ static inline size_t mat_row_bytes(const mat *w) {
 static inline const char *mat_row(const mat *w, size_t row) {
     return (const char *)w->data + row * mat_row_bytes(w);
 }
+
+/* Rows first..first+n as f32 [n, cols], whatever way they are stored. */
+void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size_t n);
+/* The same rows in another dtype, by way of f32; `row` has room for one. false: that is quantized, with half floats as scales,
+ * and a weight is beyond their range or not a number. */
+bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *w, size_t first, size_t n, float *row);
 
 #endif

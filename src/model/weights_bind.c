@@ -1,0 +1,360 @@
+/* weights_bind.c: the spec's matrices and vectors onto a checkpoint's entries: checks, memory, conversion, random values,
+ * and the pages of what is mapped. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "io/gguf.h"
+#include "model/weights.h"
+
+#define CHUNK_ELEMENTS ((size_t)1 << 20) /* of a matrix per task when converting or filling */
+#define CHUNK_BYTES ((size_t)4 << 20)    /* of a file per task when prefaulting */
+#define CHUNKS_PER_STEP 64u              /* between two calls of the progress function */
+
+/* ---- Long work in steps, with progress ---- */
+
+typedef struct chunk_job {
+    const char *what;
+    pool_fn fn;   /* its context is the chunk_job */
+    size_t first; /* task 0 of the current step */
+    size_t n_chunks;
+    void *context;
+} chunk_job;
+
+static pali_status chunks_run(chunk_job *job, exec *e, uint64_t n_bytes, pali_progress_fn progress, void *user) {
+    for (job->first = 0; job->first < job->n_chunks; job->first += CHUNKS_PER_STEP) {
+        size_t n = job->n_chunks - job->first < CHUNKS_PER_STEP ? job->n_chunks - job->first : CHUNKS_PER_STEP;
+        pool_run(e->pool, n, job->fn, job);
+        uint64_t done = n_bytes / job->n_chunks * (job->first + n); /* chunks are alike but for the last of a matrix */
+        if (job->first + n == job->n_chunks) done = n_bytes;
+        if (progress && progress(user, job->what, done, n_bytes))
+            return status_fail(PALI_ERR_CANCELLED, "%s: cancelled", job->what);
+    }
+    return PALI_OK;
+}
+
+/* Some rows of one matrix. */
+typedef struct piece {
+    const weights_entry *entry;
+    const void *from; /* its first row here; NULL: random */
+    pali_dtype from_dtype, to_dtype;
+    void *to;
+    size_t rows, cols;
+    uint64_t seed;
+    bool unfit; /* could not be converted */
+} piece;
+
+typedef struct piece_list {
+    piece *pieces;
+    size_t n, cap, cols_max;
+    exec *e;
+} piece_list;
+
+/* Cuts a matrix into pieces. */
+static pali_status pieces_add(piece_list *list, const piece *whole) {
+    size_t step = CHUNK_ELEMENTS / whole->cols + 1;
+    if (whole->cols > list->cols_max) list->cols_max = whole->cols;
+    for (size_t at = 0; at < whole->rows; at += step) {
+        if (list->n == list->cap) {
+            size_t cap = list->cap ? 2 * list->cap : 256;
+            piece *grown = mem_grow(list->pieces, list->cap, cap, sizeof *grown);
+            if (!grown) return status_no_memory(cap * sizeof *grown);
+            list->pieces = grown;
+            list->cap = cap;
+        }
+        piece *p = &list->pieces[list->n];
+        *p = *whole;
+        if (p->from) p->from = (const char *)whole->from + at * dtype_bytes(whole->from_dtype, whole->cols);
+        p->to = (char *)whole->to + at * dtype_bytes(whole->to_dtype, whole->cols);
+        p->rows = whole->rows - at < step ? whole->rows - at : step;
+        p->seed = whole->seed + list->n++;
+    }
+    return PALI_OK;
+}
+
+pali_status weights_unfit(const char *file, const char *name) {
+    return status_fail(PALI_ERR_FORMAT, "%s: %s: a weight is not a number or beyond 65504, and cannot be quantized", file, name);
+}
+
+static void piece_task(void *context, size_t task, size_t worker) {
+    const chunk_job *job = context;
+    const piece_list *list = job->context;
+    piece *p = &list->pieces[job->first + task];
+    const kernels *k = list->e->k;
+    float *row = list->e->worker[worker].data;
+    if (p->from) {
+        const mat from = {p->from_dtype, p->rows, p->cols, p->from};
+        p->unfit = !mat_rows_convert(k, p->to, p->to_dtype, &from, 0, p->rows, row);
+        file_map_drop(p->from, p->rows * dtype_bytes(p->from_dtype, p->cols)); /* source and copy must not both stay resident */
+        return;
+    }
+    uint64_t state = p->seed * 0x9e3779b97f4a7c15u + 1;
+    size_t to_bytes = dtype_bytes(p->to_dtype, p->cols);
+    for (size_t r = 0; r < p->rows; r++) {
+        for (size_t i = 0; i < p->cols; i++) { /* uniform with the standard deviation 0.02 of an initialised model */
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            row[i] = (float)(int32_t)(state >> 32) * (0.02f * 1.7320508f / 2147483648.0f);
+        }
+        k->from_f32[p->to_dtype]((char *)p->to + r * to_bytes, row, p->cols);
+    }
+}
+
+static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_progress_fn progress, void *user) {
+    list->e = e;
+    pali_status s = exec_worker_scratch(e, (list->cols_max + 1) * sizeof(float));
+    chunk_job job = {.what = what, .fn = piece_task, .n_chunks = list->n, .context = list};
+    uint64_t n_bytes = 0;
+    for (size_t i = 0; i < list->n; i++) n_bytes += list->pieces[i].rows * dtype_bytes(list->pieces[i].to_dtype, list->pieces[i].cols);
+    if (s == PALI_OK) s = chunks_run(&job, e, n_bytes, progress, user);
+    for (size_t i = 0; i < list->n && s == PALI_OK; i++)
+        if (list->pieces[i].unfit) s = weights_unfit(list->pieces[i].entry->file, list->pieces[i].entry->file_name);
+    mem_free(list->pieces);
+    return s;
+}
+
+/* ---- Binding ---- */
+
+static size_t n_elements(const spec_tensor *t) {
+    size_t n = 1;
+    for (size_t i = 0; i < t->n_dims; i++) n *= t->dims[i]; /* bounded by config.c's limits */
+    return n;
+}
+
+static size_t vector_floats(const spec_tensor *t) { /* to the next cache line */
+    return (n_elements(t) + 15) & ~(size_t)15;
+}
+
+static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) {
+    size_t at = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < n_dims && at + 24 < n; i++)
+        at += (size_t)snprintf(out + at, n - at, i ? ", %zu" : "%zu", dims[i]);
+}
+
+/* Rows of quantized matrices are whole blocks, so the entry's may be longer than the matrix's. */
+static pali_status entry_check(const weights_entry *entry, const spec_tensor *t, spec_layout layout) {
+    size_t wanted[4], last = t->n_dims - 1;
+    bool blocks = layout == SPEC_GGUF && t->matrix && t->n_dims == 2;
+    if (entry->dtype == PALI_DTYPE_AUTO || (dtype_is_blocks(entry->dtype) && !blocks)) /* before the shape: packed weights have another one too */
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported%s: expected %s", entry->file, entry->file_name, entry->dtype_name,
+                           entry->dtype == PALI_DTYPE_AUTO ? " yet" : " here", blocks ? "F32, BF16, F16, Q8_0, Q4_0, Q4_1 or Q4_K" : "F32, BF16 or F16");
+    memcpy(wanted, t->dims, sizeof wanted);
+    wanted[last] = gguf_row_width(entry->dtype, wanted[last]);
+    if (entry->n_dims != t->n_dims || memcmp(entry->dims, wanted, t->n_dims * sizeof *wanted) != 0) {
+        char has[128], wants[128];
+        shape_print(has, sizeof has, entry->dims, entry->n_dims);
+        shape_print(wants, sizeof wants, wanted, t->n_dims);
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: shape [%s], expected [%s]", entry->file, entry->file_name, has, wants);
+    }
+    return PALI_OK;
+}
+
+/* The dtype a tensor will be held in. */
+static pali_dtype dtype_held(const weights_entry *entry, const spec_tensor *t, spec_dtypes asked) {
+    pali_dtype dtype = spec_dtype(t, asked);
+    return dtype != PALI_DTYPE_AUTO ? dtype : entry ? entry->dtype : PALI_DTYPE_BF16;
+}
+
+static size_t matrix_bytes(const spec_tensor *t, pali_dtype dtype) { /* to the next cache line */
+    return (t->matrix->rows * dtype_bytes(dtype, t->matrix->cols) + 63) & ~(size_t)63;
+}
+
+static pali_status entries_check(const weights *w, const spec *s, const char *path) {
+    for (size_t i = 0; i < s->n; i++) {
+        const spec_tensor *t = &s->tensors[i];
+        const weights_entry *entry = weights_of(w, t);
+        if (entry) {
+            STATUS_TRY(entry_check(entry, t, w->layout));
+        } else if (!t->optional) {
+            char wants[128];
+            shape_print(wants, sizeof wants, t->dims, t->n_dims);
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", path, spec_name(t, w->layout), wants);
+        }
+    }
+    return PALI_OK;
+}
+
+pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, spec_dtypes dtypes, const char *path) {
+    *out = (weights_memory){0};
+    if (w) STATUS_TRY(entries_check(w, s, path));
+    for (size_t i = 0; i < s->n; i++) {
+        const spec_tensor *t = &s->tensors[i];
+        const weights_entry *entry = w ? weights_of(w, t) : NULL;
+        if (t->vector) {
+            out->vectors += vector_floats(t) * sizeof(float);
+        } else if (w ? entry != NULL : !t->optional) {
+            t->matrix->dtype = dtype_held(entry, t, dtypes);
+            *(entry && entry->dtype == t->matrix->dtype ? &out->mapped : &out->block) += matrix_bytes(t, t->matrix->dtype);
+        }
+    }
+    return PALI_OK;
+}
+
+/* Memory for all vectors, and for the matrices that have to be made: those of another dtype than their entry, or all. */
+static pali_status memory_get(weights *w, const weights_memory *m) {
+    w->vectors = mem_alloc(m->vectors, 1);
+    if (!w->vectors) return status_no_memory(m->vectors);
+    if (m->block) {
+        w->block = mem_huge_alloc(m->block);
+        w->block_bytes = m->block;
+        if (!w->block) return status_no_memory(m->block);
+    }
+    return PALI_OK;
+}
+
+/* GGUF's Gemma norms have the 1 of (1 + w) added, in f32, where rounding may lose bits of w; those tensors have a copy before
+ * that in our own files. What the model computes is the same to the bit: 1 + (fl(1 + w) - 1) = fl(1 + w) for any w in f32. */
+static pali_status norm_read(weights *w, const spec_tensor *t, const weights_entry *entry, float *norm) {
+    char name[SPEC_GGUF_NAME_MAX];
+    size_t n = t->dims[0];
+    spec_exact_name(name, t);
+    weights_entry *exact = weights_find(w, name);
+    if (!exact) {
+        for (size_t i = 0; i < n; i++) norm[i] -= 1;
+        return PALI_OK;
+    }
+    exact->used = true;
+    if (exact->dtype != PALI_DTYPE_F32 || exact->n_dims != 1 || exact->dims[0] != n)
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: expected %zu of F32", exact->file, name, n);
+    for (size_t i = 0; i < n; i++) {
+        float x, sum;
+        memcpy(&x, exact->data + i * sizeof x, sizeof x);
+        sum = 1 + x;
+        if (memcmp(&sum, &norm[i], sizeof sum) != 0)
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: element %zu is not that of %s less 1", entry->file, name, i, t->gguf_name);
+        norm[i] = x;
+    }
+    return PALI_OK;
+}
+
+pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const char *path, exec *e, pali_progress_fn progress,
+                         void *user) {
+    weights_memory memory;
+    STATUS_TRY(weights_plan(&memory, w, s, dtypes, path));
+    STATUS_TRY(memory_get(w, &memory));
+    float *vector = w->vectors;
+    char *at = w->block;
+    piece_list list = {0};
+    pali_status status = PALI_OK;
+    for (size_t i = 0; i < s->n && status == PALI_OK; i++) {
+        const spec_tensor *t = &s->tensors[i];
+        weights_entry *entry = weights_of(w, t);
+        if (!entry) continue;
+        entry->used = true;
+        if (t->vector) {
+            size_t n = n_elements(t);
+            e->k->to_f32[entry->dtype](vector, entry->data, n);
+            if (t->group == SPEC_LLM_NORM && w->layout == SPEC_GGUF) status = norm_read(w, t, entry, vector);
+            *t->vector = vector;
+            vector += vector_floats(t);
+            continue;
+        }
+        mat *m = t->matrix;
+        if (m->dtype == entry->dtype) {
+            m->data = entry->data;
+        } else {
+            m->data = at;
+            status = pieces_add(&list, &(piece){.entry = entry, .from = entry->data, .from_dtype = entry->dtype, .to_dtype = m->dtype, .to = at,
+                                                .rows = m->rows, .cols = m->cols});
+            at += matrix_bytes(t, m->dtype);
+        }
+    }
+    if (status != PALI_OK) {
+        mem_free(list.pieces);
+        return status;
+    }
+    return list.n ? pieces_run(&list, "converting weights", e, progress, user) : PALI_OK;
+}
+
+pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uint64_t seed, exec *e,
+                           pali_progress_fn progress, void *user) {
+    weights *w = mem_calloc(1, sizeof *w);
+    *out = NULL;
+    if (!w) return status_no_memory(sizeof *w);
+    weights_memory memory;
+    pali_status status = weights_plan(&memory, NULL, s, dtypes, NULL);
+    if (status == PALI_OK) status = memory_get(w, &memory);
+    float *vector = w->vectors;
+    char *at = w->block;
+    piece_list list = {0};
+    for (size_t i = 0; i < s->n && status == PALI_OK; i++) {
+        const spec_tensor *t = &s->tensors[i];
+        if (t->optional) continue;
+        if (t->vector) { /* Gemma's norms are stored without the +1; layer norm gains are 1, biases 0 */
+            size_t n = n_elements(t);
+            bool gain = t->group == SPEC_IMG && strstr(t->name, "norm") && strstr(t->name, ".weight");
+            for (size_t j = 0; j < n; j++) vector[j] = gain ? 1.0f : 0.0f;
+            *t->vector = vector;
+            vector += vector_floats(t);
+        } else {
+            mat *m = t->matrix;
+            m->data = at;
+            status = pieces_add(&list, &(piece){.to_dtype = m->dtype, .to = at, .rows = m->rows, .cols = m->cols, .seed = seed});
+            at += matrix_bytes(t, m->dtype);
+        }
+    }
+    if (status == PALI_OK)
+        status = pieces_run(&list, "making random weights", e, progress, user);
+    else
+        mem_free(list.pieces);
+    if (status != PALI_OK) {
+        weights_free(w);
+        return status;
+    }
+    *out = w;
+    return PALI_OK;
+}
+
+/* ---- Prefault ---- */
+
+typedef struct range {
+    const uint8_t *begin;
+    size_t n;
+} range;
+
+static void prefault_task(void *context, size_t task, size_t worker) {
+    (void)worker;
+    const chunk_job *job = context;
+    const range *r = (const range *)job->context + job->first + task;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = (uintptr_t)r->begin & ~(uintptr_t)(page - 1), end = (uintptr_t)r->begin + r->n;
+#ifdef MADV_POPULATE_READ
+    if (madvise((void *)begin, end - begin, MADV_POPULATE_READ) == 0) return;
+#endif
+    (void)madvise((void *)begin, end - begin, MADV_WILLNEED);
+    for (uintptr_t p = (uintptr_t)r->begin; p < end; p = (p & ~(uintptr_t)(page - 1)) + page)
+        (void)*(const volatile uint8_t *)p;
+}
+
+pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_fn progress, void *user) {
+    size_t n = 0, at = 0;
+    uint64_t n_bytes = 0;
+    for (int pass = 0; pass < 2; pass++) { /* count, then list */
+        range *ranges = NULL;
+        if (pass == 1 && !(ranges = mem_alloc(n, sizeof *ranges))) return status_no_memory(n * sizeof *ranges);
+        for (size_t i = 0; i < s->n; i++) {
+            const spec_tensor *t = &s->tensors[i];
+            const char *data = t->matrix ? t->matrix->data : NULL;
+            if (!data || !weights_is_mapped(w, data)) continue;
+            size_t bytes = t->matrix->rows * mat_row_bytes(t->matrix);
+            if (pass == 0) n_bytes += bytes;
+            for (size_t from = 0; from < bytes; from += CHUNK_BYTES) {
+                if (pass == 0)
+                    n++;
+                else
+                    ranges[at++] = (range){(const uint8_t *)data + from,
+                                           bytes - from < CHUNK_BYTES ? bytes - from : CHUNK_BYTES};
+            }
+        }
+        if (pass == 1) {
+            chunk_job job = {.what = "reading weights", .fn = prefault_task, .n_chunks = n, .context = ranges};
+            pali_status status = chunks_run(&job, e, n_bytes, progress, user);
+            mem_free(ranges);
+            return status;
+        }
+    }
+    return PALI_OK;
+}
