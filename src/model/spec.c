@@ -10,113 +10,164 @@
 #define PER_GEMMA_LAYER 11u
 #define FIXED 12u
 
+#define ATTENTION "MultiHeadDotProductAttention_0/"
+
 /* Where in the model a tensor is: what its names begin with, and its layer. */
 typedef struct place {
-    const char *hf, *gguf;
-    size_t layer; /* SIZE_MAX: none */
+    const char *hf, *gguf, *npz;
+    size_t layer, n_layers; /* n_layers 0: in none */
 } place;
 
-static spec_tensor *append(spec *s, spec_group group, place at, const char *hf, const char *gguf) {
+/* The rest of its names. */
+typedef struct names {
+    const char *hf, *gguf, *npz;
+} names;
+
+static spec_tensor *append(spec *s, spec_group group, place at, names rest) {
     spec_tensor *t = &s->tensors[s->n++];
-    *t = (spec_tensor){.group = group};
-    if (at.layer == SIZE_MAX) {
-        (void)snprintf(t->name, sizeof t->name, "%s%s", at.hf, hf);
-        (void)snprintf(t->gguf_name, sizeof t->gguf_name, "%s%s", at.gguf, gguf);
+    *t = (spec_tensor){.group = group, .npz = {.layer = at.layer, .n_layers = at.n_layers}};
+    if (at.n_layers == 0) {
+        (void)snprintf(t->name, sizeof t->name, "%s%s", at.hf, rest.hf);
+        (void)snprintf(t->gguf_name, sizeof t->gguf_name, "%s%s", at.gguf, rest.gguf);
     } else {
-        (void)snprintf(t->name, sizeof t->name, "%s%zu.%s", at.hf, at.layer, hf);
-        (void)snprintf(t->gguf_name, sizeof t->gguf_name, "%s%zu.%s", at.gguf, at.layer, gguf);
+        (void)snprintf(t->name, sizeof t->name, "%s%zu.%s", at.hf, at.layer, rest.hf);
+        (void)snprintf(t->gguf_name, sizeof t->gguf_name, "%s%zu.%s", at.gguf, at.layer, rest.gguf);
     }
+    (void)snprintf(t->npz.name, sizeof t->npz.name, "%s%s", at.npz, rest.npz);
     return t;
 }
 
-/* A matrix [rows, cols]. */
-static spec_tensor *matrix(spec *s, spec_group group, place at, const char *hf, const char *gguf, mat *to, size_t rows, size_t cols) {
-    spec_tensor *t = append(s, group, at, hf, gguf);
+/* The axes of its part of a big_vision array, and which of them is Hugging Face's first, second and so on: "120". */
+static void npz_axes(spec_tensor *t, const char *order, const size_t dims[4]) {
+    t->npz.n_dims = strlen(order);
+    for (size_t i = 0; i < t->npz.n_dims; i++) {
+        t->npz.dims[i] = dims[i];
+        t->npz.axes[i] = (size_t)(order[i] - '0');
+    }
+}
+
+static void npz_slot(spec_tensor *t, size_t slot, size_t n_slots) {
+    t->npz.slot = slot;
+    t->npz.n_slots = n_slots;
+}
+
+/* A matrix [rows, cols]; big_vision has it as [cols, rows], but for those with another npz_axes. */
+static spec_tensor *matrix(spec *s, spec_group group, place at, names rest, mat *to, size_t rows, size_t cols) {
+    spec_tensor *t = append(s, group, at, rest);
     t->n_dims = 2;
     t->dims[0] = to->rows = rows;
     t->dims[1] = to->cols = cols;
     t->matrix = to;
+    npz_axes(t, "10", (const size_t[4]){cols, rows});
     return t;
 }
 
 /* A vector [n], kept in f32. */
-static spec_tensor *vector(spec *s, spec_group group, place at, const char *hf, const char *gguf, const float **to, size_t n) {
-    spec_tensor *t = append(s, group, at, hf, gguf);
+static spec_tensor *vector(spec *s, spec_group group, place at, names rest, const float **to, size_t n) {
+    spec_tensor *t = append(s, group, at, rest);
     t->n_dims = 1;
     t->dims[0] = n;
     t->vector = to;
+    npz_axes(t, "0", t->dims);
     return t;
 }
 
 static void vit_list(spec *s, vit *v) {
     const vit_config *c = &v->cfg;
-    const place top = {"vision_tower.", "v.", SIZE_MAX};
-    size_t w = c->width, f = c->mlp_width;
-    spec_tensor *patch = matrix(s, SPEC_IMG, top, "embeddings.patch_embedding.weight", "patch_embd.weight", &v->patch, w, 3 * c->patch_size * c->patch_size);
+    const place top = {"vision_tower.", "v.", "img/", 0, 0}, last = {"vision_tower.", "v.", "img/Transformer/encoder_norm/", 0, 0};
+    size_t w = c->width, f = c->mlp_width, p = c->patch_size;
+    const size_t heads[4] = {c->n_heads, w / c->n_heads}, to_heads[4] = {w, heads[0], heads[1]}, from_heads[4] = {heads[0], heads[1], w};
+    spec_tensor *patch = matrix(s, SPEC_IMG, top, (names){"embeddings.patch_embedding.weight", "patch_embd.weight", "embedding/kernel"}, &v->patch, w, 3 * p * p);
     patch->n_dims = 4; /* [W, 3, p, p] in the file: the same bytes */
     patch->dims[1] = 3;
-    patch->dims[2] = patch->dims[3] = c->patch_size;
-    vector(s, SPEC_IMG, top, "embeddings.patch_embedding.bias", "patch_embd.bias", &v->patch_b, w);
-    spec_tensor *position = vector(s, SPEC_IMG, top, "embeddings.position_embedding.weight", "position_embd.weight", &v->position, c->n_patches);
+    patch->dims[2] = patch->dims[3] = p;
+    npz_axes(patch, "3201", (const size_t[4]){p, p, 3, w});
+    vector(s, SPEC_IMG, top, (names){"embeddings.patch_embedding.bias", "patch_embd.bias", "embedding/bias"}, &v->patch_b, w);
+    spec_tensor *position = vector(s, SPEC_IMG, top, (names){"embeddings.position_embedding.weight", "position_embd.weight", "pos_embedding"}, &v->position, c->n_patches);
     position->n_dims = 2;
     position->dims[1] = w;
+    npz_axes(position, "01", position->dims);
+    npz_slot(position, 0, 1); /* the axis of a batch */
     for (size_t i = 0; i < c->n_layers; i++) {
-        const place at = {"vision_tower.encoder.layers.", "v.blk.", i};
+        const place at = {"vision_tower.encoder.layers.", "v.blk.", SPEC_NPZ_VIT_LAYERS "/", i, c->n_layers};
         vit_layer *l = &v->layers[i];
-        vector(s, SPEC_IMG, at, "layer_norm1.weight", "ln1.weight", &l->norm1_w, w);
-        vector(s, SPEC_IMG, at, "layer_norm1.bias", "ln1.bias", &l->norm1_b, w);
-        matrix(s, SPEC_IMG, at, "self_attn.q_proj.weight", "attn_q.weight", &l->q, w, w);
-        vector(s, SPEC_IMG, at, "self_attn.q_proj.bias", "attn_q.bias", &l->q_b, w);
-        matrix(s, SPEC_IMG, at, "self_attn.k_proj.weight", "attn_k.weight", &l->k, w, w);
-        vector(s, SPEC_IMG, at, "self_attn.k_proj.bias", "attn_k.bias", &l->k_b, w);
-        matrix(s, SPEC_IMG, at, "self_attn.v_proj.weight", "attn_v.weight", &l->v, w, w);
-        vector(s, SPEC_IMG, at, "self_attn.v_proj.bias", "attn_v.bias", &l->v_b, w);
-        matrix(s, SPEC_IMG, at, "self_attn.out_proj.weight", "attn_out.weight", &l->o, w, w);
-        vector(s, SPEC_IMG, at, "self_attn.out_proj.bias", "attn_out.bias", &l->o_b, w);
-        vector(s, SPEC_IMG, at, "layer_norm2.weight", "ln2.weight", &l->norm2_w, w);
-        vector(s, SPEC_IMG, at, "layer_norm2.bias", "ln2.bias", &l->norm2_b, w);
-        matrix(s, SPEC_IMG, at, "mlp.fc1.weight", "ffn_up.weight", &l->fc1, f, w);
-        vector(s, SPEC_IMG, at, "mlp.fc1.bias", "ffn_up.bias", &l->fc1_b, f);
-        matrix(s, SPEC_IMG, at, "mlp.fc2.weight", "ffn_down.weight", &l->fc2, w, f);
-        vector(s, SPEC_IMG, at, "mlp.fc2.bias", "ffn_down.bias", &l->fc2_b, w);
+        const struct {
+            names weight, bias;
+            mat *to;
+            const float **to_bias;
+        } heads_of[3] = {
+            {{"self_attn.q_proj.weight", "attn_q.weight", ATTENTION "query/kernel"}, {"self_attn.q_proj.bias", "attn_q.bias", ATTENTION "query/bias"}, &l->q, &l->q_b},
+            {{"self_attn.k_proj.weight", "attn_k.weight", ATTENTION "key/kernel"}, {"self_attn.k_proj.bias", "attn_k.bias", ATTENTION "key/bias"}, &l->k, &l->k_b},
+            {{"self_attn.v_proj.weight", "attn_v.weight", ATTENTION "value/kernel"}, {"self_attn.v_proj.bias", "attn_v.bias", ATTENTION "value/bias"}, &l->v, &l->v_b},
+        };
+        vector(s, SPEC_IMG, at, (names){"layer_norm1.weight", "ln1.weight", "LayerNorm_0/scale"}, &l->norm1_w, w);
+        vector(s, SPEC_IMG, at, (names){"layer_norm1.bias", "ln1.bias", "LayerNorm_0/bias"}, &l->norm1_b, w);
+        for (size_t j = 0; j < 3; j++) {
+            npz_axes(matrix(s, SPEC_IMG, at, heads_of[j].weight, heads_of[j].to, w, w), "120", to_heads);
+            npz_axes(vector(s, SPEC_IMG, at, heads_of[j].bias, heads_of[j].to_bias, w), "01", heads);
+        }
+        npz_axes(matrix(s, SPEC_IMG, at, (names){"self_attn.out_proj.weight", "attn_out.weight", ATTENTION "out/kernel"}, &l->o, w, w), "201", from_heads);
+        vector(s, SPEC_IMG, at, (names){"self_attn.out_proj.bias", "attn_out.bias", ATTENTION "out/bias"}, &l->o_b, w);
+        vector(s, SPEC_IMG, at, (names){"layer_norm2.weight", "ln2.weight", "LayerNorm_1/scale"}, &l->norm2_w, w);
+        vector(s, SPEC_IMG, at, (names){"layer_norm2.bias", "ln2.bias", "LayerNorm_1/bias"}, &l->norm2_b, w);
+        matrix(s, SPEC_IMG, at, (names){"mlp.fc1.weight", "ffn_up.weight", "MlpBlock_0/Dense_0/kernel"}, &l->fc1, f, w);
+        vector(s, SPEC_IMG, at, (names){"mlp.fc1.bias", "ffn_up.bias", "MlpBlock_0/Dense_0/bias"}, &l->fc1_b, f);
+        matrix(s, SPEC_IMG, at, (names){"mlp.fc2.weight", "ffn_down.weight", "MlpBlock_0/Dense_1/kernel"}, &l->fc2, w, f);
+        vector(s, SPEC_IMG, at, (names){"mlp.fc2.bias", "ffn_down.bias", "MlpBlock_0/Dense_1/bias"}, &l->fc2_b, w);
     }
-    vector(s, SPEC_IMG, top, "post_layernorm.weight", "post_ln.weight", &v->post_w, w);
-    vector(s, SPEC_IMG, top, "post_layernorm.bias", "post_ln.bias", &v->post_b, w);
+    vector(s, SPEC_IMG, last, (names){"post_layernorm.weight", "post_ln.weight", "scale"}, &v->post_w, w);
+    vector(s, SPEC_IMG, last, (names){"post_layernorm.bias", "post_ln.bias", "bias"}, &v->post_b, w);
 }
 
 static void projector_list(spec *s, vit *v, size_t text_width) {
-    const place top = {"multi_modal_projector.", "mm.", SIZE_MAX};
-    matrix(s, SPEC_PROJ, top, "linear.weight", "0.weight", &v->projector, text_width, v->cfg.width);
-    vector(s, SPEC_PROJ, top, "linear.bias", "0.bias", &v->projector_b, text_width);
+    const place top = {"multi_modal_projector.", "mm.", "img/head/", 0, 0};
+    matrix(s, SPEC_PROJ, top, (names){"linear.weight", "0.weight", "kernel"}, &v->projector, text_width, v->cfg.width);
+    vector(s, SPEC_PROJ, top, (names){"linear.bias", "0.bias", "bias"}, &v->projector_b, text_width);
+}
+
+/* Query, key and value are [heads, D, H] in big_vision: key and value in one array, or all three where they have as many heads. */
+static void gemma_heads_list(spec *s, place at, gemma_layer *l, const gemma_config *c) {
+    const bool alike = c->n_kv_heads == c->n_heads;
+    const size_t d = c->width, h = c->head_dim, q[4] = {c->n_heads, d, h}, kv[4] = {c->n_kv_heads, d, h};
+    const char *q_name = alike ? "attn/qkv_einsum/w" : "attn/q_einsum/w", *kv_name = alike ? q_name : "attn/kv_einsum/w";
+    spec_tensor *query = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.q_proj.weight", "attn_q.weight", q_name}, &l->q, c->n_heads * h, d);
+    spec_tensor *key = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.k_proj.weight", "attn_k.weight", kv_name}, &l->k, c->n_kv_heads * h, d);
+    spec_tensor *value = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.v_proj.weight", "attn_v.weight", kv_name}, &l->v, c->n_kv_heads * h, d);
+    npz_axes(query, "021", q);
+    npz_axes(key, "021", kv);
+    npz_axes(value, "021", kv);
+    if (alike) npz_slot(query, 0, 3);
+    npz_slot(key, alike ? 1 : 0, alike ? 3 : 2);
+    npz_slot(value, alike ? 2 : 1, alike ? 3 : 2);
 }
 
 static void gemma_list(spec *s, gemma *g) {
     const gemma_config *c = &g->cfg;
-    const place top = {"language_model.", "", SIZE_MAX}, out = {"", "", SIZE_MAX};
-    size_t d = c->width, q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim, f = c->mlp_width;
-    matrix(s, SPEC_EMBED, top, "embed_tokens.weight", "token_embd.weight", &g->embed, c->vocab_size, d);
+    const place top = {"language_model.", "", "llm/", 0, 0}, out = {"", "", "", 0, 0};
+    size_t d = c->width, f = c->mlp_width;
+    spec_tensor *table = matrix(s, SPEC_EMBED, top, (names){"embed_tokens.weight", "token_embd.weight", "embedder/input_embedding"}, &g->embed, c->vocab_size, d);
+    npz_axes(table, "01", table->dims);
     for (size_t i = 0; i < c->n_layers; i++) {
-        const place at = {"language_model.layers.", "blk.", i};
+        const place at = {"language_model.layers.", "blk.", "llm/layers/", i, c->n_layers};
         gemma_layer *l = &g->layers[i];
-        matrix(s, SPEC_LLM_ATTN, at, "self_attn.q_proj.weight", "attn_q.weight", &l->q, q, d);
-        matrix(s, SPEC_LLM_ATTN, at, "self_attn.k_proj.weight", "attn_k.weight", &l->k, kv, d);
-        matrix(s, SPEC_LLM_ATTN, at, "self_attn.v_proj.weight", "attn_v.weight", &l->v, kv, d);
-        matrix(s, SPEC_LLM_ATTN, at, "self_attn.o_proj.weight", "attn_output.weight", &l->o, d, q);
-        matrix(s, SPEC_LLM_MLP, at, "mlp.gate_proj.weight", "ffn_gate.weight", &l->gate, f, d);
-        matrix(s, SPEC_LLM_MLP, at, "mlp.up_proj.weight", "ffn_up.weight", &l->up, f, d);
-        matrix(s, SPEC_LLM_MLP, at, "mlp.down_proj.weight", "ffn_down.weight", &l->down, d, f);
-        vector(s, SPEC_LLM_NORM, at, "input_layernorm.weight", "attn_norm.weight", &l->norm_attn_in, d);
-        /* The same Hugging Face name plays another role in Gemma 2 (spec 2.8); GGUF names the roles. */
+        gemma_heads_list(s, at, l, c);
+        spec_tensor *o = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.o_proj.weight", "attn_output.weight", "attn/attn_vec_einsum/w"}, &l->o, d, c->n_heads * c->head_dim);
+        npz_axes(o, "201", (const size_t[4]){c->n_heads, c->head_dim, d}); /* square in PaliGemma 1, where only this tells it from its transpose */
+        npz_slot(matrix(s, SPEC_LLM_MLP, at, (names){"mlp.gate_proj.weight", "ffn_gate.weight", "mlp/gating_einsum"}, &l->gate, f, d), 0, 2);
+        npz_slot(matrix(s, SPEC_LLM_MLP, at, (names){"mlp.up_proj.weight", "ffn_up.weight", "mlp/gating_einsum"}, &l->up, f, d), 1, 2);
+        matrix(s, SPEC_LLM_MLP, at, (names){"mlp.down_proj.weight", "ffn_down.weight", "mlp/linear"}, &l->down, d, f);
+        vector(s, SPEC_LLM_NORM, at, (names){"input_layernorm.weight", "attn_norm.weight", "pre_attention_norm/scale"}, &l->norm_attn_in, d);
+        /* The same Hugging Face name plays another role in Gemma 2 (spec 2.8); the others name the roles. */
         if (c->generation == 1) {
-            vector(s, SPEC_LLM_NORM, at, "post_attention_layernorm.weight", "ffn_norm.weight", &l->norm_mlp_in, d);
+            vector(s, SPEC_LLM_NORM, at, (names){"post_attention_layernorm.weight", "ffn_norm.weight", "pre_ffw_norm/scale"}, &l->norm_mlp_in, d);
         } else {
-            vector(s, SPEC_LLM_NORM, at, "post_attention_layernorm.weight", "post_attention_norm.weight", &l->norm_attn_out, d);
-            vector(s, SPEC_LLM_NORM, at, "pre_feedforward_layernorm.weight", "ffn_norm.weight", &l->norm_mlp_in, d);
-            vector(s, SPEC_LLM_NORM, at, "post_feedforward_layernorm.weight", "post_ffw_norm.weight", &l->norm_mlp_out, d);
+            vector(s, SPEC_LLM_NORM, at, (names){"post_attention_layernorm.weight", "post_attention_norm.weight", "post_attention_norm/scale"}, &l->norm_attn_out, d);
+            vector(s, SPEC_LLM_NORM, at, (names){"pre_feedforward_layernorm.weight", "ffn_norm.weight", "pre_ffw_norm/scale"}, &l->norm_mlp_in, d);
+            vector(s, SPEC_LLM_NORM, at, (names){"post_feedforward_layernorm.weight", "post_ffw_norm.weight", "post_ffw_norm/scale"}, &l->norm_mlp_out, d);
         }
     }
-    vector(s, SPEC_LLM_NORM, top, "norm.weight", "output_norm.weight", &g->norm_final, d);
-    matrix(s, SPEC_EMBED, out, "lm_head.weight", "output.weight", &g->head, c->vocab_size, d)->optional = true;
+    vector(s, SPEC_LLM_NORM, top, (names){"norm.weight", "output_norm.weight", "final_norm/scale"}, &g->norm_final, d);
+    matrix(s, SPEC_EMBED, out, (names){"lm_head.weight", "output.weight", ""}, &g->head, c->vocab_size, d)->optional = true;
 }
 
 pali_status spec_build(spec *out, vit *v, gemma *g) {
@@ -135,7 +186,7 @@ void spec_free(spec *s) {
 }
 
 const char *spec_name(const spec_tensor *t, spec_layout layout) {
-    return layout == SPEC_GGUF ? t->gguf_name : t->name;
+    return layout == SPEC_GGUF ? t->gguf_name : layout == SPEC_NPZ ? t->npz.name : t->name;
 }
 
 void spec_exact_name(char out[SPEC_GGUF_NAME_MAX], const spec_tensor *norm) {

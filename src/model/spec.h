@@ -1,6 +1,6 @@
 /* spec.h: the one table of tensors. Every weight of the model is named here once: its name in the file layouts, its
  * shape from the config, its group, and where it goes in the structs. Loading, saving, quantizing, counting and inspection
- * (later LoRA targets, optimizers) iterate it. Spec inference 3.2, 3.3, 8.4. */
+ * (later LoRA targets, optimizers) iterate it. Spec inference 3.2, 3.3, 3.4, 8.4. */
 #ifndef PALI_MODEL_SPEC_H
 #define PALI_MODEL_SPEC_H
 
@@ -11,14 +11,32 @@ typedef enum spec_group { SPEC_IMG, SPEC_PROJ, SPEC_EMBED, SPEC_LLM_ATTN, SPEC_L
 
 #define SPEC_NAME_MAX 160u
 #define SPEC_GGUF_NAME_MAX 64u /* what the format's own tools allow, with the NUL */
+#define SPEC_NPZ_NAME_MAX 96u
+#define SPEC_NPZ_PREFIX "params/" /* before every array of a released file */
+#define SPEC_NPZ_VIT_LAYERS "img/Transformer/encoderblock" /* older files have no stacks here, but encoderblock_0, encoderblock_1 ... */
 
 /* What the tensors of a checkpoint are called. */
-typedef enum spec_layout { SPEC_HF, SPEC_GGUF } spec_layout;
+typedef enum spec_layout { SPEC_HF, SPEC_GGUF, SPEC_NPZ } spec_layout;
+
+/* Where a tensor lies in a big_vision file. An array holds a weight of all layers, and two or three that act together:
+ *
+ *   name [n_layers, n_slots, dims...]      of which the tensor is [layer, slot, ...]
+ *
+ * An n_layers or n_slots of 0 says that the array has no such axis. What is left has its axes in big_vision's order (inputs before
+ * outputs, heads apart). Axis axes[i] of it is the i-th in Hugging Face's order; row-major in that order, it is the tensor. */
+typedef struct spec_npz {
+    char name[SPEC_NPZ_NAME_MAX]; /* without SPEC_NPZ_PREFIX; empty: there is none (a head of its own) */
+    size_t layer, n_layers;
+    size_t slot, n_slots;   /* key 0, value 1; gate 0, up 1; query 0, key 1, value 2 where all have as many heads */
+    size_t n_dims, dims[4];
+    size_t axes[4];
+} spec_npz;
 
 /* One tensor of one concrete model. */
 typedef struct spec_tensor {
     char name[SPEC_NAME_MAX]; /* canonical: layout C of spec 3.3 without any outer prefix */
     char gguf_name[SPEC_GGUF_NAME_MAX];
+    spec_npz npz;
     size_t n_dims, dims[4];
     spec_group group;
     bool optional;            /* absence is fine (a tied head) */
