@@ -35,7 +35,7 @@ static float *numbers(fixture *f, size_t n, float scale) {
 }
 
 static mat matrix(fixture *f, size_t rows, size_t cols) {
-    return (mat){PALI_DTYPE_F32, rows, cols, numbers(f, rows * cols, 0.25f)};
+    return mat_f32(rows, cols, numbers(f, rows * cols, 0.25f));
 }
 
 static void fixture_init(fixture *f, int generation) {

@@ -408,11 +408,11 @@ static void chain_set(fixture *f, const int32_t *chain, size_t n, float *embed, 
     }
     for (size_t i = 1; i < n; i++)
         for (size_t k = 0; k < d; k++) head[(size_t)chain[i] * d + k] = 2 * embed[(size_t)chain[i - 1] * d + k];
-    g->embed = (mat){PALI_DTYPE_F32, v, d, embed};
-    g->head = (mat){PALI_DTYPE_F32, v, d, head};
+    g->embed = mat_f32(v, d, embed);
+    g->head = mat_f32(v, d, head);
     for (size_t i = 0; i < g->cfg.n_layers; i++) {
-        g->layers[i].o = (mat){PALI_DTYPE_F32, g->layers[i].o.rows, g->layers[i].o.cols, zeros};
-        g->layers[i].down = (mat){PALI_DTYPE_F32, g->layers[i].down.rows, g->layers[i].down.cols, zeros};
+        g->layers[i].o = mat_f32(g->layers[i].o.rows, g->layers[i].o.cols, zeros);
+        g->layers[i].down = mat_f32(g->layers[i].down.rows, g->layers[i].down.cols, zeros);
     }
 }
 

@@ -52,7 +52,7 @@ static weights random_weights(size_t rows, size_t cols, pali_dtype dtype, uint64
             w.values[i] = dtype == PALI_DTYPE_BF16 ? half_from_bf16(h) : half_from_f16(h);
         }
     }
-    w.m = (mat){dtype, rows, cols, w.block + 1};
+    w.m = (mat){.dtype = dtype, .rows = rows, .cols = cols, .data = w.block + 1};
     return w;
 }
 
@@ -187,6 +187,177 @@ static void test_geglu(void **state) {
     each_level(geglu_shapes);
 }
 
+/* ---- Adapters ---- */
+
+/* Two adapters of a matrix [n, k], of ranks that take one and several vectors; the second has a bias. */
+typedef struct adapters {
+    lora first, second;
+    float *a[2], *b[2], *bias;
+} adapters;
+
+static adapters *adapters_new(size_t n, size_t k, uint64_t seed) {
+    const size_t ranks[] = {3, 70};
+    adapters *d = malloc(sizeof *d);
+    assert_non_null(d);
+    for (size_t i = 0; i < 2; i++) {
+        d->a[i] = random_floats(ranks[i] * k, seed + i, 0.3f);
+        d->b[i] = random_floats(n * ranks[i], seed + 10 + i, 0.3f);
+    }
+    d->bias = random_floats(n, seed + 20, 1);
+    d->second = (lora){NULL, mat_f32(ranks[1], k, d->a[1]), mat_f32(n, ranks[1], d->b[1]), d->bias, -0.25f};
+    d->first = (lora){&d->second, mat_f32(ranks[0], k, d->a[0]), mat_f32(n, ranks[0], d->b[0]), NULL, 2};
+    return d;
+}
+
+static void adapters_free(adapters *d) {
+    for (size_t i = 0; i < 2; i++) {
+        free(d->a[i]);
+        free(d->b[i]);
+    }
+    free(d->bias);
+    free(d);
+}
+
+/* s B A x of output j, and the sum of the magnitudes of its terms. */
+static double lora_value(const lora *l, const float *x, size_t j, double *magnitude) {
+    double y = 0;
+    for (; l; l = l->next) {
+        const float *a = l->a.data, *b = (const float *)l->b.data + j * l->b.cols;
+        for (size_t r = 0; r < l->a.rows; r++) {
+            double u = 0, m = 0;
+            for (size_t i = 0; i < l->a.cols; i++) {
+                double term = (double)a[r * l->a.cols + i] * (double)x[i];
+                u += term;
+                m += fabs(term);
+            }
+            y += (double)l->scale * u * (double)b[r];
+            *magnitude += fabs((double)l->scale * (double)b[r]) * m;
+        }
+        if (l->bias) y += (double)l->bias[j];
+    }
+    return y;
+}
+
+/* What adapters add to a product: it with them less it without, against the formula. Whatever the base's rounding of x, the
+ * difference is that of two f32 sums; GELU has it inside. */
+static void lora_case(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype, linear_op op) {
+    weights w = random_weights(n, k, dtype, 7);
+    adapters *d = adapters_new(n, k, 40);
+    float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 5, 1), *base = random_floats(m * n, 5, 1);
+    exec_need need = {0};
+    bool gelu_follows = op == LINEAR_GELU;
+    assert_int_equal(linear(e, base, x, &w.m, NULL, m, gelu_follows ? LINEAR_SET : op), PALI_OK);
+    mem_scratch_free(&e->shared);
+    for (size_t i = 0; i < e->n_workers; i++) mem_scratch_free(&e->worker[i]);
+    w.m.lora = &d->first;
+    linear_need(&need, e, &w.m, NULL, m, op);
+    assert_int_equal(linear(e, y, x, &w.m, NULL, m, op), PALI_OK);
+    assert_int_equal(e->shared.n_bytes, need.shared);
+    assert_int_equal(e->worker[0].n_bytes, need.worker);
+    for (size_t r = 0; r < m; r++) {
+        for (size_t j = 0; j < n; j++) {
+            double before = (double)base[r * n + j], magnitude = fabs(before);
+            double sum = before + lora_value(&d->first, x + r * k, j, &magnitude), expected = gelu_follows ? gelu(sum) : sum;
+            if (!(fabs(expected - (double)y[r * n + j]) <= 1.2 * sum_bound(magnitude + 1, k + 80, false)))
+                fail_msg("level %s m %zu n %zu k %zu dtype %d op %d: [%zu, %zu] is %g, not %g", cpu_level_name(e->k->level), m, n, k,
+                         (int)dtype, (int)op, r, j, (double)y[r * n + j], expected);
+        }
+    }
+    free(x);
+    free(y);
+    free(base);
+    adapters_free(d);
+    weights_free(&w);
+}
+
+static void lora_shapes(exec *e) {
+    const size_t ms[] = {1, 3, 6, 9, 70};
+    for (size_t i = 0; i < sizeof ms / sizeof ms[0]; i++) {
+        for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_K; dtype++) {
+            lora_case(e, ms[i], 70, dtype == PALI_DTYPE_Q4_K ? 256 : 37, (pali_dtype)dtype, (linear_op)((i + (size_t)dtype) % 3));
+            lora_case(e, ms[i], 33, dtype == PALI_DTYPE_Q4_K ? 512 : 300, (pali_dtype)dtype, LINEAR_ADD | LINEAR_ALONE);
+        }
+    }
+    lora_case(e, 13, 130, 2051, PALI_DTYPE_BF16, LINEAR_SET); /* products in 16 bits; several panels */
+}
+
+static void test_lora(void **state) {
+    (void)state;
+    each_level(lora_shapes);
+}
+
+/* GeGLU with adapters on both matrices; rows of LINEAR_ALONE have the bits that they have one by one; threads change nothing;
+ * and a slice of a matrix has the adapters' rows that belong to it. */
+static void lora_bits(exec *e) {
+    for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_K; dtype++) {
+        const size_t n = 90, k = dtype == PALI_DTYPE_Q4_K ? 512 : 300, m = 12;
+        weights w = random_weights(n, k, (pali_dtype)dtype, 11), up = random_weights(n, k, (pali_dtype)dtype, 12);
+        adapters *d = adapters_new(n, k, 50), *d_up = adapters_new(n, k, 90);
+        float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 4, 1), *other = random_floats(m * n, 4, 1);
+        exec single;
+        w.m.lora = &d->first;
+        up.m.lora = &d_up->second;
+        assert_int_equal(exec_init(&single, 1), PALI_OK);
+        for (int alone = 0; alone <= LINEAR_ALONE; alone += LINEAR_ALONE) {
+            assert_int_equal(linear_geglu(e, y, x, &w.m, &up.m, m, LINEAR_SET | (linear_op)alone), PALI_OK);
+            assert_int_equal(linear_geglu(&single, other, x, &w.m, &up.m, m, LINEAR_SET | (linear_op)alone), PALI_OK);
+            assert_memory_equal(y, other, m * n * sizeof *y);
+        }
+        for (size_t r = 0; r < m; r++) assert_int_equal(linear_geglu(e, other + r * n, x + r * k, &w.m, &up.m, 1, LINEAR_SET), PALI_OK);
+        assert_memory_equal(y, other, m * n * sizeof *y);
+
+        /* gelu(gate) * up by the matrices themselves and the adapters' values; x of blocks is rounded, so as one product less. */
+        float *gate = random_floats(n, 4, 1), *above = random_floats(n, 4, 1);
+        w.m.lora = up.m.lora = NULL;
+        assert_int_equal(linear(e, gate, x, &w.m, NULL, 1, LINEAR_SET), PALI_OK);
+        assert_int_equal(linear(e, above, x, &up.m, NULL, 1, LINEAR_SET), PALI_OK);
+        w.m.lora = &d->first;
+        up.m.lora = &d_up->second;
+        for (size_t j = 0; j < n; j++) {
+            double sum = 1, g = (double)gate[j] + lora_value(w.m.lora, x, j, &sum), u = (double)above[j] + lora_value(up.m.lora, x, j, &sum);
+            assert_true(fabs(gelu(g) * u - (double)y[j]) <= 4 * sum_bound(sum, k + 80, false) * (1 + fabs(g) + fabs(u)));
+        }
+        assert_int_equal(linear(e, y, x, &w.m, NULL, 1, LINEAR_SET), PALI_OK);
+        const mat some = mat_slice(&w.m, 32, 50);
+        assert_int_equal(linear(e, other, x, &some, NULL, 1, LINEAR_SET), PALI_OK);
+        assert_memory_equal(y + 32, other, 50 * sizeof *y);
+
+        /* Rows with the update added, which is what merging writes. */
+        float *row = random_floats(k, 1, 1);
+        for (size_t j = 0; j < 50; j += 7) {
+            mat_rows_f32(e->k, row, &some, j, 1);
+            for (size_t i = 0; i < k; i++) {
+                double value = (double)w.values[(32 + j) * k + i], sum = fabs(value);
+                for (const lora *l = w.m.lora; l; l = l->next) {
+                    for (size_t r = 0; r < l->a.rows; r++) {
+                        double term = (double)l->scale * (double)((const float *)l->b.data)[(32 + j) * l->b.cols + r] *
+                                      (double)((const float *)l->a.data)[r * k + i];
+                        value += term;
+                        sum += fabs(term);
+                    }
+                }
+                assert_true(fabs(value - (double)row[i]) <= sum * 80 * 0x1p-24);
+            }
+        }
+        free(row);
+        free(gate);
+        free(above);
+        exec_free(&single);
+        free(x);
+        free(y);
+        free(other);
+        adapters_free(d);
+        adapters_free(d_up);
+        weights_free(&w);
+        weights_free(&up);
+    }
+}
+
+static void test_lora_bits(void **state) {
+    (void)state;
+    each_level(lora_bits);
+}
+
 typedef struct attention_case {
     size_t n_queries, base_len, own_len, n_heads, n_kv_heads, head_dim, window;
     float softcap;
@@ -284,6 +455,8 @@ int main(void) {
         cmocka_unit_test(test_linear),
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_geglu),
+        cmocka_unit_test(test_lora),
+        cmocka_unit_test(test_lora_bits),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_unknown_level),

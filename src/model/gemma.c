@@ -215,7 +215,7 @@ pali_status gemma_logits(exec *e, const gemma *g, float *logits, const float *hi
 }
 
 pali_status gemma_logits_some(exec *e, const gemma *g, float *logits, const float *hidden, size_t first, size_t n) {
-    const mat *head = head_of(g), some = {head->dtype, n, head->cols, mat_row(head, first)};
+    const mat some = mat_slice(head_of(g), first, n);
     STATUS_TRY(linear(e, logits + first, hidden, &some, NULL, 1, LINEAR_SET | LINEAR_ALONE));
     cap(e, g, logits + first, n);
     return PALI_OK;

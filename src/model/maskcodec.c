@@ -404,7 +404,7 @@ static void windows_gather(float *rows, const float *x, size_t side, size_t in, 
 /* r->next = conv(r->x), ReLU apart. */
 static pali_status conv_run(run *r, const conv *c, const layer *l, size_t side, size_t n_out) {
     const size_t window = k_kinds[l->kind].window, n_row = window * window * c->in;
-    mat w = {PALI_DTYPE_F32, c->out, n_row, c->weight};
+    mat w = mat_f32(c->out, n_row, c->weight);
     if (l->kind == CONV_POINT) return linear(&r->e, r->next, r->x, &w, c->bias, side * side, l->residual == ADD ? LINEAR_ADD : LINEAR_SET);
     if (l->kind != CONV_DOUBLE) {
         windows_gather(r->rows, r->x, side, c->in, n_out, l->kind, k_kinds[l->kind].first, k_kinds[l->kind].first);
@@ -448,7 +448,7 @@ pali_status maskcodec_decode(const maskcodec *m, float *mask, const int32_t *cod
 
 /* The nearest row for each cell by |z|^2 + |e|^2 - 2 z.e, as the reference computes it; the first of equals. */
 static pali_status codes_nearest(run *r, const maskcodec *m, int32_t *codes) {
-    const mat book = {PALI_DTYPE_F32, MASKCODEC_CODES, m->width, m->codebook};
+    const mat book = mat_f32(MASKCODEC_CODES, m->width, m->codebook);
     float dots[MASKCODEC_N_CODES * MASKCODEC_CODES];
     STATUS_TRY(linear(&r->e, dots, r->x, &book, NULL, MASKCODEC_N_CODES, LINEAR_SET));
     for (size_t i = 0; i < MASKCODEC_N_CODES; i++) {

@@ -86,7 +86,7 @@ static void piece_task(void *context, size_t task, size_t worker) {
     const kernels *k = list->e->k;
     float *row = list->e->worker[worker].data;
     if (p->from) {
-        const mat from = {p->from_dtype, p->rows, p->cols, p->from};
+        const mat from = {.dtype = p->from_dtype, .rows = p->rows, .cols = p->cols, .data = p->from};
         p->unfit = !mat_rows_convert(k, p->to, p->to_dtype, &from, 0, p->rows, row);
         file_map_drop(p->from, p->rows * dtype_bytes(p->from_dtype, p->cols)); /* source and copy must not both stay resident */
         return;

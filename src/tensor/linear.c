@@ -10,7 +10,10 @@
  * (kernels.h, pairs), the second way rounds x to that first, at least as finely as the reference's bf16 run does.
  *
  * Block-quantized weights take the same two ways with x rounded to 8 bits (kernels/blocks_plain.h); there both ways give the
- * same bits. */
+ * same bits.
+ *
+ * Adapters (mat.h): u = s A x [m, R] comes first, a product of its own; then each tile adds B u to what the base gave it, before
+ * what follows (GELU), while it is in cache. That is again the first or second way, whatever the base's types are. */
 #include "tensor/linear.h"
 
 #include <string.h>
@@ -34,14 +37,21 @@ typedef struct product {
     const float *x;    /* [m, k] */
     const uint32_t *x_pairs; /* [m, pairs_ld] x in 16-bit pairs, each block of `step` with its header; NULL: use x */
     const char *x_blocks;    /* [m] rows of x rounded to 8 bits; NULL: use x */
+    void *rounded;           /* where either of them is made */
     const mat *w, *up; /* up: NULL but for GeGLU */
+    const float *u, *u_up; /* [m, R] s A x of each adapter of w and up, one after the other */
     const float *bias;
     size_t m, tile_n, tile_m, n_tiles;
     size_t step;       /* height of panels in k */
     linear_op op;
     bool stream;       /* the first way */
+    bool lora_stream;  /* the same for adapters */
     rounding rounding;
 } product;
+
+static size_t max_of(size_t a, size_t b) {
+    return a > b ? a : b;
+}
 
 /* Height of the panels: even blocks of k, whole vectors. Pairs have a row of headers as well. */
 static size_t panel_step(const kernels *kn, size_t k, bool pairs) {
@@ -61,16 +71,16 @@ static size_t pairs_ld(size_t k, size_t step) {
 }
 
 /* c [m, n] (ldc) = or += rows m0.. of x times rows j0..j0+n of w. */
-static void tile_stream(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, bool accumulate) {
+static void tile_stream(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, bool accumulate) {
     size_t k = w->cols;
-    for (size_t r = 0; r < p->m; r += KERNELS_DOT_ROWS) {
-        size_t m = p->m - r < KERNELS_DOT_ROWS ? p->m - r : KERNELS_DOT_ROWS;
+    for (size_t r = 0; r < m; r += KERNELS_DOT_ROWS) {
+        size_t mr = m - r < KERNELS_DOT_ROWS ? m - r : KERNELS_DOT_ROWS;
         if (p->x_blocks) {
             size_t ldx = x_row_bytes(k);
-            p->e->k->dot_blocks[w->dtype](c + r * ldc, ldc, p->x_blocks + r * ldx, ldx, mat_row(w, j0), mat_row_bytes(w), m, n, k, accumulate);
+            p->e->k->dot_blocks[w->dtype](c + r * ldc, ldc, p->x_blocks + (m0 + r) * ldx, ldx, mat_row(w, j0), mat_row_bytes(w), mr, n, k, accumulate);
             continue;
         }
-        p->e->k->dot_rows[w->dtype](c + r * ldc, ldc, p->x + r * k, k, mat_row(w, j0), k, m, n, k, accumulate);
+        p->e->k->dot_rows[w->dtype](c + r * ldc, ldc, p->x + (m0 + r) * k, k, mat_row(w, j0), k, mr, n, k, accumulate);
     }
 }
 
@@ -117,17 +127,43 @@ static void tile_gemm_blocks(const product *p, const mat *w, float *c, size_t ld
 static void tile_run(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, void *panel,
                      bool accumulate) {
     if (p->stream)
-        tile_stream(p, w, c, ldc, j0, n, accumulate);
+        tile_stream(p, w, c, ldc, j0, n, m0, m, accumulate);
     else if (p->x_blocks)
         tile_gemm_blocks(p, w, c, ldc, j0, n, m0, m, panel, accumulate);
     else
         tile_gemm(p, w, c, ldc, j0, n, m0, m, panel, accumulate);
 }
 
+/* What the adapters of w add to the tile: c += rows m0.. of u times rows j0.. of B. */
+static void tile_lora(const product *p, const mat *w, const float *u, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m,
+                      void *panel) {
+    size_t row = w->lora_row + j0;
+    for (const lora *l = w->lora; l; u += p->m * l->a.rows, l = l->next) {
+        const product q = {.e = p->e, .x = u, .w = &l->b, .stream = p->lora_stream, .step = panel_step(p->e->k, l->a.rows, false)};
+        tile_run(&q, &l->b, c, ldc, row, n, m0, m, panel, true);
+        for (size_t r = 0; l->bias && r < m; r++) p->e->k->add(c + r * ldc, l->bias + row, n);
+    }
+}
+
+/* Bytes that a panel of B needs, which takes the place of the base's. */
+static size_t lora_panel_bytes(const product *p, const mat *w) {
+    size_t bytes = 0;
+    for (const lora *l = w && !p->lora_stream ? w->lora : NULL; l; l = l->next)
+        bytes = max_of(bytes, p->e->k->nr * panel_step(p->e->k, l->a.rows, false) * sizeof(float));
+    return bytes;
+}
+
+/* Bytes of u for all adapters of w, whole cache lines. */
+static size_t lora_bytes(const product *p, const mat *w) {
+    size_t rank = 0;
+    for (const lora *l = w ? w->lora : NULL; l; l = l->next) rank += l->a.rows;
+    return (p->m * rank * sizeof(float) + 63) & ~(size_t)63;
+}
+
 /* Bytes at the start of worker scratch that hold a panel; the up tile of GeGLU follows. */
 static size_t panel_bytes(const product *p) {
-    if (p->stream) return 0;
-    return p->rounding == ROUND_BLOCKS ? (PANEL_BLOCKS * p->e->k->panel_block_bytes + 63) & ~(size_t)63 : PANEL_BYTES;
+    size_t base = p->stream ? 0 : p->rounding == ROUND_BLOCKS ? (PANEL_BLOCKS * p->e->k->panel_block_bytes + 63) & ~(size_t)63 : PANEL_BYTES;
+    return max_of(base, max_of(lora_panel_bytes(p, p->w), lora_panel_bytes(p, p->up)));
 }
 
 static void product_task(void *context, size_t task, size_t worker) {
@@ -147,20 +183,23 @@ static void product_task(void *context, size_t task, size_t worker) {
         }
     }
     tile_run(p, p->w, c, ldc, j0, n, m0, m, scratch, accumulate);
+    tile_lora(p, p->w, p->u, c, ldc, j0, n, m0, m, scratch);
     if (p->up) {
         float *up = (float *)(void *)(scratch + panel_bytes(p));
         tile_run(p, p->up, up, n, j0, n, m0, m, scratch, false);
+        tile_lora(p, p->up, p->u_up, up, n, j0, n, m0, m, scratch);
         for (size_t r = 0; r < m; r++) kn->geglu(c + r * ldc, up + r * n, n);
     } else if (p->op == LINEAR_GELU) {
         for (size_t r = 0; r < m; r++) kn->gelu(c + r * ldc, n);
     }
 }
 
+/* Both round into the place that x_pairs or x_blocks will point to. */
 static void pairs_rows(const exec *e, void *context, size_t begin, size_t end) {
     const product *p = context;
     size_t k = p->w->cols, step = p->step;
     for (size_t r = begin; r < end; r++) {
-        uint32_t *out = (uint32_t *)e->shared.data + r * pairs_ld(k, step);
+        uint32_t *out = (uint32_t *)p->rounded + r * pairs_ld(k, step);
         for (size_t k0 = 0; k0 < k; k0 += step, out += pairs_block(step))
             e->k->pairs_x(out, p->x + r * k + k0, k - k0 < step ? k - k0 : step);
     }
@@ -169,7 +208,23 @@ static void pairs_rows(const exec *e, void *context, size_t begin, size_t end) {
 static void blocks_rows(const exec *e, void *context, size_t begin, size_t end) {
     const product *p = context;
     size_t k = p->w->cols, ldx = x_row_bytes(k);
-    for (size_t r = begin; r < end; r++) e->k->quantize_x((char *)e->shared.data + r * ldx, p->x + r * k, k);
+    for (size_t r = begin; r < end; r++) e->k->quantize_x((char *)p->rounded + r * ldx, p->x + r * k, k);
+}
+
+/* Adds what computing u takes: A in f32 is never rounded, so that is no shared scratch. */
+static void lora_need(exec_need *need, const product *p, const mat *w, linear_op op) {
+    for (const lora *l = w ? w->lora : NULL; l; l = l->next) linear_need(need, p->e, &l->a, NULL, p->m, op);
+}
+
+/* u of all adapters of w. */
+static pali_status lora_inputs(const product *p, float *u, const mat *w, linear_op op) {
+    for (const lora *l = w ? w->lora : NULL; l; l = l->next) {
+        size_t n = p->m * l->a.rows;
+        STATUS_TRY(linear(p->e, u, p->x, &l->a, NULL, p->m, op));
+        p->e->k->scale(u, u, n, l->scale);
+        u += n;
+    }
+    return PALI_OK;
 }
 
 /* Chooses the way, cuts the work into tasks, and says what scratch that takes. */
@@ -178,7 +233,9 @@ static exec_need product_plan(product *p) {
     size_t n = p->w->rows, k = p->w->cols, nr = kn->nr;
     exec_need need = {0};
     bool blocks = dtype_is_blocks(p->w->dtype); /* both ways give the same bits: the number of rows may decide */
-    p->stream = blocks ? p->m <= FEW_ROWS_BLOCKS : p->m <= FEW_ROWS || p->op & LINEAR_ALONE;
+    linear_op alone = p->op & LINEAR_ALONE;
+    p->lora_stream = p->m <= FEW_ROWS || alone;
+    p->stream = blocks ? p->m <= FEW_ROWS_BLOCKS : p->lora_stream;
     p->op &= ~(unsigned)LINEAR_ALONE;
     p->rounding = ROUND_NONE;
     if (blocks) {
@@ -205,21 +262,31 @@ static exec_need product_plan(product *p) {
     }
     p->n_tiles = (n + p->tile_n - 1) / p->tile_n;
     need.worker = panel_bytes(p) + (p->up ? p->tile_m * p->tile_n * sizeof(float) : 0);
+    need.shared += lora_bytes(p, p->w) + lora_bytes(p, p->up);
+    lora_need(&need, p, p->w, alone);
+    lora_need(&need, p, p->up, alone);
     return need;
 }
 
 static pali_status product_run(product *p) {
     exec *e = p->e;
     size_t k = p->w->cols;
+    linear_op alone = p->op & LINEAR_ALONE;
     if (p->m == 0) return PALI_OK;
     exec_need need = product_plan(p);
     if (need.shared && !mem_scratch_get(&e->shared, need.shared, 1)) return status_no_memory(need.shared);
+    float *u = e->shared.data, *u_up = u + lora_bytes(p, p->w) / sizeof *u;
+    p->u = u;
+    p->u_up = u_up;
+    p->rounded = u_up + lora_bytes(p, p->up) / sizeof *u;
+    STATUS_TRY(lora_inputs(p, u, p->w, alone));
+    STATUS_TRY(lora_inputs(p, u_up, p->up, alone));
     if (p->rounding == ROUND_BLOCKS) {
         exec_rows(e, p->m, k, blocks_rows, p);
-        p->x_blocks = e->shared.data;
+        p->x_blocks = p->rounded;
     } else if (p->rounding == ROUND_PAIRS) {
         exec_rows(e, p->m, k, pairs_rows, p);
-        p->x_pairs = e->shared.data;
+        p->x_pairs = p->rounded;
     }
     if (need.worker) STATUS_TRY(exec_worker_scratch(e, need.worker));
     pool_run(e->pool, p->n_tiles * ((p->m + p->tile_m - 1) / p->tile_m), product_task, p);

@@ -4,8 +4,25 @@
 
 #include "kernels/blocks.h"
 
+#define RANK_CHUNK 64u
+
+/* out [cols] += s B A of one row. */
+static void row_add_lora(const kernels *k, float *out, const lora *l, size_t row) {
+    float sb[RANK_CHUNK];
+    size_t cols = l->a.cols, rank = l->a.rows;
+    const float *a = l->a.data, *b = (const float *)l->b.data + row * rank;
+    for (size_t i = 0; i < rank; i += RANK_CHUNK) {
+        size_t n = rank - i < RANK_CHUNK ? rank - i : RANK_CHUNK;
+        k->scale(sb, b + i, n, l->scale);
+        k->sum_rows(out, sb, a + i * cols, cols, n, cols, true);
+    }
+}
+
 void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size_t n) {
-    for (size_t r = 0; r < n; r++) k->to_f32[w->dtype](out + r * w->cols, mat_row(w, first + r), w->cols);
+    for (size_t r = 0; r < n; r++) {
+        k->to_f32[w->dtype](out + r * w->cols, mat_row(w, first + r), w->cols);
+        for (const lora *l = w->lora; l; l = l->next) row_add_lora(k, out + r * w->cols, l, w->lora_row + first + r);
+    }
 }
 
 static bool row_fits(const float *row, size_t n) {

@@ -1,7 +1,8 @@
-/* mat.h: a weight matrix as it lies in memory.
+/* mat.h: a weight matrix as it lies in memory, and what adapters add to it.
  *
  * Rows are outputs: [rows = out, cols = in], row-major, y = x W^T. The bytes are those of the checkpoint file, mapped
- * and never copied or repacked: GEMV streams rows, GEMM expands a panel of rows at a time into cache (tensor/linear.c). */
+ * and never copied or repacked: GEMV streams rows, GEMM expands a panel of rows at a time into cache (tensor/linear.c).
+ * With adapters the matrix stands for W + sum of s B A, but is never made into that: products add s B (A x). */
 #ifndef PALI_TENSOR_MAT_H
 #define PALI_TENSOR_MAT_H
 
@@ -15,7 +16,22 @@ typedef struct mat {
     pali_dtype dtype;
     size_t rows, cols;
     const void *data;  /* [rows, cols]; not necessarily aligned, not even to the element */
+    const struct lora *lora; /* list of adapters; NULL: none */
+    size_t lora_row;   /* the row of theirs that is row 0 here: not 0 in a slice */
 } mat;
+
+/* A low-rank update of a matrix (spec inference 9). Its own matrices are f32, without adapters. */
+typedef struct lora {
+    const struct lora *next;
+    mat a, b;          /* [R, in], [out, R] */
+    const float *bias; /* [out] added to y, scale included; NULL: none */
+    float scale;
+} lora;
+
+/* An f32 matrix in memory of our own. */
+static inline mat mat_f32(size_t rows, size_t cols, const float *data) {
+    return (mat){.dtype = PALI_DTYPE_F32, .rows = rows, .cols = cols, .data = data};
+}
 
 static inline size_t mat_row_bytes(const mat *w) {
     return dtype_bytes(w->dtype, w->cols);
@@ -25,7 +41,16 @@ static inline const char *mat_row(const mat *w, size_t row) {
     return (const char *)w->data + row * mat_row_bytes(w);
 }
 
-/* Rows first..first+n as f32 [n, cols], whatever way they are stored. */
+/* Rows first..first+n as a matrix of its own. */
+static inline mat mat_slice(const mat *w, size_t first, size_t n) {
+    mat slice = *w;
+    slice.rows = n;
+    slice.data = mat_row(w, first);
+    slice.lora_row += first;
+    return slice;
+}
+
+/* Rows first..first+n as f32 [n, cols], whatever way they are stored, adapters added. */
 void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size_t n);
 /* The same rows in another dtype, by way of f32; `row` has room for one. false: that is quantized, with half floats as scales,
  * and a weight is beyond their range or not a number. */
