@@ -62,6 +62,16 @@ void file_map_drop(const void *begin, size_t n_bytes) {
     if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
+void file_map_fetch(const void *begin, size_t n_bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)begin & ~(page - 1), to = (uintptr_t)begin + n_bytes;
+    if (n_bytes == 0) return;
+#ifdef MADV_POPULATE_READ
+    if (madvise((void *)from, to - from, MADV_POPULATE_READ) == 0) return;
+#endif
+    (void)madvise((void *)from, to - from, MADV_WILLNEED);
+    for (uintptr_t p = (uintptr_t)begin; p < to; p = (p & ~(page - 1)) + page) (void)*(const volatile uint8_t *)p;
+}
+
 pali_status file_read(char **out, size_t *out_n, const char *path, size_t max_bytes) {
     int fd;
     size_t n, got = 0;
@@ -108,6 +118,23 @@ bool file_is_dir(const char *path) {
 bool file_same(const char *a, const char *b) {
     struct stat s, t;
     return stat(a, &s) == 0 && stat(b, &t) == 0 && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
+}
+
+bool file_begins(const char *path, const char *bytes) {
+    char head[16];
+    size_t n = strlen(bytes);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return false;
+    bool same = n <= sizeof head && read(fd, head, n) == (ssize_t)n && memcmp(head, bytes, n) == 0;
+    close(fd);
+    return same;
+}
+
+char *file_dir(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *dir = mem_copy_string(slash ? path : ".");
+    if (dir && slash) dir[slash == path ? 1 : slash - path] = 0;
+    return dir;
 }
 
 char *file_join(const char *dir, const char *name) {

@@ -18,6 +18,8 @@ void file_map_close(file_map *map);
 /* Lets go of a map's pages that lie wholly in the range, so that a pass over a file larger than memory does not fill it. They
  * are the file's, so nothing is lost. */
 void file_map_drop(const void *begin, size_t n_bytes);
+/* Brings the pages of such a range in, in their order, before they are used in another or by many at once. */
+void file_map_fetch(const void *begin, size_t n_bytes);
 
 /* Reads a regular file of at most max_bytes into a NUL-terminated block (mem_free). */
 pali_status file_read(char **out, size_t *out_n, const char *path, size_t max_bytes);
@@ -25,6 +27,10 @@ bool file_exists(const char *path);
 bool file_is_dir(const char *path);
 /* Both names lead to one existing file. */
 bool file_same(const char *a, const char *b);
+/* It can be read and its first bytes are these. */
+bool file_begins(const char *path, const char *bytes);
+/* The directory that a path's last name lies in ("." where there is none) in a fresh block (mem_free); NULL: no memory. */
+char *file_dir(const char *path);
 /* dir + "/" + name in a fresh block (mem_free); NULL: no memory. */
 char *file_join(const char *dir, const char *name);
 

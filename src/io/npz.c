@@ -257,6 +257,14 @@ pali_status npz_load(npz *z, npz_array *a) {
     return PALI_OK;
 }
 
+void npz_unload(npz *z, npz_array *a) {
+    if (!a->inflated) return;
+    z->n_inflated -= a->array.n_header_bytes + a->array.n_bytes;
+    mem_free(a->inflated);
+    a->inflated = NULL;
+    a->data = NULL;
+}
+
 /* ---- The whole ---- */
 
 static int by_position(const void *a, const void *b) {

@@ -47,6 +47,8 @@ void npz_close(npz *z);
 npz_array *npz_find(const npz *z, const char *name);
 /* Sees to it that a->data is there: a deflated array is inflated, and its checksum checked. Nothing to do for stored ones. */
 pali_status npz_load(npz *z, npz_array *a);
+/* Frees what npz_load has made: a->data of a deflated array is NULL again. */
+void npz_unload(npz *z, npz_array *a);
 /* Reads a stored array once and compares its checksum. */
 pali_status npz_check(const npz *z, const npz_array *a);
 

@@ -11,11 +11,13 @@
 #include "io/json.h"
 
 /* The released shapes (spec 1.1), which are also the sources of the defaults. */
-static const struct {
+typedef struct released {
     const char *prefix, *title;
     gemma_config text;
     float query_scalar;
-} k_shapes[] = {
+} released;
+
+static const released k_shapes[] = {
     {"3b", "PaliGemma 3B",
      {.generation = 1, .width = 2048, .n_layers = 18, .n_heads = 8, .n_kv_heads = 1, .head_dim = 256, .mlp_width = 16384}, 256},
     {"pg2-3b", "PaliGemma 2 3B",
@@ -332,15 +334,26 @@ uint64_t config_n_parameters(const config *c) {
            t->n_layers * (2 * d * q + 2 * d * kv + 3 * d * t->mlp_width + norms * d) + d;
 }
 
-void config_name(const config *c, char *out, size_t n) {
-    const gemma_config *t = &c->text;
+/* The released model of these sizes; NULL: there is none. */
+static const released *released_of(const gemma_config *t) {
     for (size_t i = 0; i < N_SHAPES; i++) {
         const gemma_config *known = &k_shapes[i].text;
-        if (t->generation == known->generation && t->width == known->width && t->n_layers == known->n_layers &&
-            t->mlp_width == known->mlp_width) {
-            (void)snprintf(out, n, "%s %zu", k_shapes[i].title, c->vit.image_size);
-            return;
-        }
+        if (t->generation == known->generation && t->width == known->width && t->n_layers == known->n_layers && t->mlp_width == known->mlp_width)
+            return &k_shapes[i];
     }
-    (void)snprintf(out, n, "PaliGemma %d (custom) %zu", t->generation, c->vit.image_size);
+    return NULL;
+}
+
+bool config_text_released(gemma_config *t) {
+    const released *s = released_of(t);
+    if (s) t->attn_scale = 1.0f / sqrtf(s->query_scalar);
+    return s != NULL;
+}
+
+void config_name(const config *c, char *out, size_t n) {
+    const released *s = released_of(&c->text);
+    if (s)
+        (void)snprintf(out, n, "%s %zu", s->title, c->vit.image_size);
+    else
+        (void)snprintf(out, n, "PaliGemma %d (custom) %zu", c->text.generation, c->vit.image_size);
 }

@@ -66,6 +66,8 @@ pali_status config_parse(config *out, const char *json, size_t n_bytes, const ch
  * model's, is refused: we would silently see other pixels than the reference. */
 pali_status config_load_preprocessor(config *c, const char *dir);
 pali_status config_parse_preprocessor(config *c, const char *json, size_t n_bytes, const char *name);
+/* Whether the text model has the sizes of a released one; then its logit scale, which they do not tell, is set. */
+bool config_text_released(gemma_config *t);
 /* The real shapes: "3b-224" ... "pg2-28b-896". */
 pali_status config_named(config *out, const char *shape);
 /* Parameters; a tied head is counted once (spec 1.2). */

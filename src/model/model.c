@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/config_gguf.h"
+#include "model/config_npz.h"
 #include "model/weights.h"
 
 /* Where the sizes of tensors are the better witness, they win over the config (spec 1.4): table rows, patches, heads. */
@@ -178,14 +179,23 @@ static pali_status gguf_file_open(model *m, const char *path) {
     return config_gguf_read(&m->cfg, g);
 }
 
+/* Weights and nothing else. A config.json in its directory is asked where the sizes are not those of a released model. */
+static pali_status npz_file_open(model *m, const char *path) {
+    char *dir = file_dir(path), *config_path = dir ? file_join(dir, "config.json") : NULL;
+    bool has_config = config_path && file_exists(config_path);
+    pali_status s = config_path ? weights_open_npz(&m->weights, path) : status_no_memory(strlen(path));
+    if (s == PALI_OK) s = config_npz_read(&m->cfg, m->weights, path, has_config ? config_path : NULL);
+    mem_free(dir);
+    mem_free(config_path);
+    return s;
+}
+
 static pali_status any_open(model *m, const char *path) {
     if (!file_exists(path)) return status_fail(PALI_ERR_IO, "%s: no such file or directory", path);
     m->path = mem_copy_string(path);
     if (!m->path) return status_no_memory(strlen(path));
     if (file_is_dir(path)) return dir_open(m, path);
-    if (has_ending(path, ".npz"))
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: npz files are not supported yet: expected a .gguf file or a directory with config.json and safetensors", path);
-    return gguf_file_open(m, path);
+    return has_ending(path, ".npz") || file_begins(path, "PK") ? npz_file_open(m, path) : gguf_file_open(m, path);
 }
 
 pali_status model_load(model **out, const char *path, const model_options *options) {

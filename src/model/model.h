@@ -39,7 +39,7 @@ typedef struct model_options {
     void *user;
 } model_options;
 
-/* `path`: a directory in Hugging Face layout or a .gguf file. */
+/* `path`: a directory in Hugging Face layout, a .gguf file or a big_vision .npz file. */
 pali_status model_load(model **out, const char *path, const model_options *options);
 pali_status model_random(model **out, const char *shape, uint64_t seed, const model_options *options);
 pali_status model_random_of(model **out, const config *cfg, uint64_t seed, const model_options *options);

@@ -194,6 +194,21 @@ void spec_exact_name(char out[SPEC_GGUF_NAME_MAX], const spec_tensor *norm) {
     (void)snprintf(out, SPEC_GGUF_NAME_MAX, "%.*s.exact", stem, norm->gguf_name);
 }
 
+bool spec_npz_unstacked_name(char *out, size_t n, const spec_npz *z) {
+    const size_t n_stem = strlen(SPEC_NPZ_VIT_LAYERS);
+    if (strncmp(z->name, SPEC_NPZ_VIT_LAYERS "/", n_stem + 1) != 0) return false;
+    int length = snprintf(out, n, "%s_%zu%s", SPEC_NPZ_VIT_LAYERS, z->layer, z->name + n_stem);
+    return length >= 0 && (size_t)length < n;
+}
+
+size_t spec_npz_shape(size_t dims[SPEC_NPZ_MAX_DIMS], const spec_npz *z, bool stacked) {
+    size_t n = 0;
+    if (z->n_layers && stacked) dims[n++] = z->n_layers;
+    if (z->n_slots) dims[n++] = z->n_slots;
+    for (size_t i = 0; i < z->n_dims; i++) dims[n++] = z->dims[i];
+    return n;
+}
+
 const spec_tensor *spec_of(const spec *s, const mat *matrix) {
     size_t i = 0;
     while (i < s->n && s->tensors[i].matrix != matrix) i++;

@@ -12,6 +12,7 @@ typedef enum spec_group { SPEC_IMG, SPEC_PROJ, SPEC_EMBED, SPEC_LLM_ATTN, SPEC_L
 #define SPEC_NAME_MAX 160u
 #define SPEC_GGUF_NAME_MAX 64u /* what the format's own tools allow, with the NUL */
 #define SPEC_NPZ_NAME_MAX 96u
+#define SPEC_NPZ_MAX_DIMS 6u
 #define SPEC_NPZ_PREFIX "params/" /* before every array of a released file */
 #define SPEC_NPZ_VIT_LAYERS "img/Transformer/encoderblock" /* older files have no stacks here, but encoderblock_0, encoderblock_1 ... */
 
@@ -55,6 +56,11 @@ void spec_free(spec *s);
 const char *spec_name(const spec_tensor *t, spec_layout layout);
 /* In a GGUF file, the name of a norm's copy before 1 was added: "blk.0.attn_norm.exact". */
 void spec_exact_name(char out[SPEC_GGUF_NAME_MAX], const spec_tensor *norm);
+/* The name of the array that has this layer alone in files without stacks: "img/Transformer/encoderblock_3/LayerNorm_0/scale". false:
+ * they have none. */
+bool spec_npz_unstacked_name(char *out, size_t n, const spec_npz *z);
+/* The array's whole shape, with or without its axis of layers; its number of dims. */
+size_t spec_npz_shape(size_t dims[SPEC_NPZ_MAX_DIMS], const spec_npz *z, bool stacked);
 /* The tensor that goes into this matrix of the structs. */
 const spec_tensor *spec_of(const spec *s, const mat *matrix);
 

@@ -75,7 +75,9 @@ weights_entry *weights_find(const weights *w, const char *name) {
 }
 
 weights_entry *weights_of(const weights *w, const spec_tensor *t) {
-    return weights_find(w, spec_name(t, w->layout));
+    weights_entry *entry = weights_find(w, spec_name(t, w->layout));
+    char name[SPEC_NPZ_NAME_MAX + 24];
+    return entry || w->layout != SPEC_NPZ || !spec_npz_unstacked_name(name, sizeof name, &t->npz) ? entry : weights_find(w, name);
 }
 
 bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b) {

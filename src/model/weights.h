@@ -1,6 +1,6 @@
 /* weights.h: the tensors of a checkpoint's files as one set under the names of one layout, and the memory of whatever had to
- * be converted. A file format is a source of entries: it fills the list with weights_add (weights_hf.c, weights_gguf.c); what is
- * done with entries knows no formats (weights_bind.c). */
+ * be converted. A file format is a source of entries: it fills the list with weights_add (weights_hf.c, weights_gguf.c,
+ * weights_npz.c); what is done with entries knows no formats (weights_bind.c, weights_gather.c). */
 #ifndef PALI_MODEL_WEIGHTS_H
 #define PALI_MODEL_WEIGHTS_H
 
@@ -17,9 +17,14 @@ typedef struct weights_entry {
     pali_dtype dtype;       /* AUTO: none that weights can have */
     const char *dtype_name; /* as the format calls it, for messages; static */
     size_t n_dims, dims[WEIGHTS_MAX_DIMS];
+    bool fortran_order;     /* the first dim runs fastest, not the last */
     const uint8_t *data;    /* any alignment; stays valid while the file's handle is open */
     size_t n_bytes;
     bool used;              /* the spec asked for it */
+    /* Compressed data is there (`data` not NULL) between unpack and release only; NULL for others. `handle` is the file's. */
+    pali_status (*unpack)(struct weights_entry *e);
+    void (*release)(struct weights_entry *e);
+    void *handle;
 } weights_entry;
 
 /* An open file. */
@@ -36,7 +41,7 @@ typedef struct weights {
     weights_entry *entries; /* [n_entries] sorted by name once opened */
     size_t n_entries, entries_cap;
     float *vectors;         /* all vectors of the model */
-    void *block;            /* matrices that had to be converted, or a random model's */
+    void *block;            /* matrices that had to be converted or put in order, or a random model's */
     size_t block_bytes;
 } weights;
 
@@ -44,6 +49,10 @@ typedef struct weights {
 pali_status weights_open(weights **out, const char *dir);
 /* Opens a .gguf file. *file is its handle, owned by *out. */
 pali_status weights_open_gguf(weights **out, const char *path, const gguf **file);
+/* Opens a .npz file of big_vision. Entries are its arrays, without SPEC_NPZ_PREFIX; several tensors have one in common. */
+pali_status weights_open_npz(weights **out, const char *path);
+/* The same over memory that stays valid. */
+pali_status weights_parse_npz(weights **out, const uint8_t *bytes, size_t n_bytes, const char *name);
 void weights_free(weights *w);
 
 /* For sources. Takes over path and handle, also when it fails. */
@@ -65,19 +74,28 @@ pali_status weights_unfit(const char *file, const char *name);
 
 /* Bytes that the weights of a model take. */
 typedef struct weights_memory {
-    size_t vectors, block; /* memory of its own: vectors, and matrices that are converted or random */
+    size_t vectors, block; /* memory of its own: vectors, and matrices that are gathered, converted or random */
     size_t mapped;         /* pages of files */
+    size_t unpacked;       /* the largest compressed entry: for a while during weights_bind */
 } weights_memory;
 
 /* Checks presence, dtype and shape of every tensor, sets the dtype that every matrix will have, and adds up; w NULL: a random
  * model's. `path` is for messages. */
 pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, spec_dtypes dtypes, const char *path);
 /* Points every matrix of the spec at its data and copies every vector, as weights_plan found them. Matrices of
- * another dtype than spec_dtype() says are converted into w->block. */
+ * another dtype than spec_dtype() says are converted into w->block, those in another order (or compressed) put in order there. */
 pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const char *path, exec *e, pali_progress_fn progress, void *user);
 /* Allocates and fills everything with random values of a plausible size. */
 pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uint64_t seed, exec *e, pali_progress_fn progress, void *user);
 /* Brings the mapped pages of every bound matrix into memory, in parallel, so that the first token does not wait for them. */
 pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_fn progress, void *user);
+
+/* ---- Between weights_bind.c and weights_gather.c ---- */
+
+/* The tensor is a part of the entry, has its axes in another order, or is compressed: it has to be copied element by element. */
+bool weights_is_gathered(const weights *w, const weights_entry *entry, const spec_tensor *t);
+/* Copies every such tensor, converted if need be, to where weights_bind has pointed its matrix or vector. Compressed entries are
+ * unpacked one at a time. */
+pali_status weights_gather(weights *w, const spec *s, exec *e, pali_progress_fn progress, void *user);
 
 #endif

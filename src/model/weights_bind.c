@@ -3,8 +3,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "io/gguf.h"
@@ -136,17 +134,18 @@ static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) 
 
 /* Rows of quantized matrices are whole blocks, so the entry's may be longer than the matrix's. */
 static pali_status entry_check(const weights_entry *entry, const spec_tensor *t, spec_layout layout) {
-    size_t wanted[4], last = t->n_dims - 1;
+    size_t wanted[SPEC_NPZ_MAX_DIMS], n_dims = t->n_dims, last = n_dims - 1;
     bool blocks = layout == SPEC_GGUF && t->matrix && t->n_dims == 2;
     if (entry->dtype == PALI_DTYPE_AUTO || (dtype_is_blocks(entry->dtype) && !blocks)) /* before the shape: packed weights have another one too */
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported%s: expected %s", entry->file, entry->file_name, entry->dtype_name,
                            entry->dtype == PALI_DTYPE_AUTO ? " yet" : " here", blocks ? "F32, BF16, F16, Q8_0, Q4_0, Q4_1 or Q4_K" : "F32, BF16 or F16");
-    memcpy(wanted, t->dims, sizeof wanted);
+    memcpy(wanted, t->dims, sizeof t->dims);
     wanted[last] = gguf_row_width(entry->dtype, wanted[last]);
-    if (entry->n_dims != t->n_dims || memcmp(entry->dims, wanted, t->n_dims * sizeof *wanted) != 0) {
+    if (layout == SPEC_NPZ) n_dims = spec_npz_shape(wanted, &t->npz, strcmp(entry->name, t->npz.name) == 0);
+    if (entry->n_dims != n_dims || memcmp(entry->dims, wanted, n_dims * sizeof *wanted) != 0) {
         char has[128], wants[128];
         shape_print(has, sizeof has, entry->dims, entry->n_dims);
-        shape_print(wants, sizeof wants, wanted, t->n_dims);
+        shape_print(wants, sizeof wants, wanted, n_dims);
         return status_fail(PALI_ERR_FORMAT, "%s: %s: shape [%s], expected [%s]", entry->file, entry->file_name, has, wants);
     }
     return PALI_OK;
@@ -169,8 +168,9 @@ static pali_status entries_check(const weights *w, const spec *s, const char *pa
         if (entry) {
             STATUS_TRY(entry_check(entry, t, w->layout));
         } else if (!t->optional) {
+            size_t wanted[SPEC_NPZ_MAX_DIMS], n_dims = w->layout == SPEC_NPZ ? spec_npz_shape(wanted, &t->npz, true) : t->n_dims;
             char wants[128];
-            shape_print(wants, sizeof wants, t->dims, t->n_dims);
+            shape_print(wants, sizeof wants, w->layout == SPEC_NPZ ? wanted : t->dims, n_dims);
             return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", path, spec_name(t, w->layout), wants);
         }
     }
@@ -187,8 +187,10 @@ pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, s
             out->vectors += vector_floats(t) * sizeof(float);
         } else if (w ? entry != NULL : !t->optional) {
             t->matrix->dtype = dtype_held(entry, t, dtypes);
-            *(entry && entry->dtype == t->matrix->dtype ? &out->mapped : &out->block) += matrix_bytes(t, t->matrix->dtype);
+            bool mapped = entry && entry->dtype == t->matrix->dtype && !weights_is_gathered(w, entry, t);
+            *(mapped ? &out->mapped : &out->block) += matrix_bytes(t, t->matrix->dtype);
         }
+        if (entry && entry->unpack && entry->n_bytes > out->unpacked) out->unpacked = entry->n_bytes;
     }
     return PALI_OK;
 }
@@ -244,20 +246,22 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
         weights_entry *entry = weights_of(w, t);
         if (!entry) continue;
         entry->used = true;
+        bool gathered = weights_is_gathered(w, entry, t);
         if (t->vector) {
             size_t n = n_elements(t);
-            e->k->to_f32[entry->dtype](vector, entry->data, n);
+            if (!gathered) e->k->to_f32[entry->dtype](vector, entry->data, n);
             if (t->group == SPEC_LLM_NORM && w->layout == SPEC_GGUF) status = norm_read(w, t, entry, vector);
             *t->vector = vector;
             vector += vector_floats(t);
             continue;
         }
         mat *m = t->matrix;
-        if (m->dtype == entry->dtype) {
+        if (m->dtype == entry->dtype && !gathered) {
             m->data = entry->data;
         } else {
             m->data = at;
-            status = pieces_add(&list, &(piece){.entry = entry, .from = entry->data, .from_dtype = entry->dtype, .to_dtype = m->dtype, .to = at,
+            if (!gathered)
+                status = pieces_add(&list, &(piece){.entry = entry, .from = entry->data, .from_dtype = entry->dtype, .to_dtype = m->dtype, .to = at,
                                                 .rows = m->rows, .cols = m->cols});
             at += matrix_bytes(t, m->dtype);
         }
@@ -266,7 +270,8 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
         mem_free(list.pieces);
         return status;
     }
-    return list.n ? pieces_run(&list, "converting weights", e, progress, user) : PALI_OK;
+    if (list.n) STATUS_TRY(pieces_run(&list, "converting weights", e, progress, user));
+    return weights_gather(w, s, e, progress, user);
 }
 
 pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uint64_t seed, exec *e,
@@ -311,7 +316,7 @@ pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uin
 /* ---- Prefault ---- */
 
 typedef struct range {
-    const uint8_t *begin;
+    const char *begin;
     size_t n;
 } range;
 
@@ -319,14 +324,7 @@ static void prefault_task(void *context, size_t task, size_t worker) {
     (void)worker;
     const chunk_job *job = context;
     const range *r = (const range *)job->context + job->first + task;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = (uintptr_t)r->begin & ~(uintptr_t)(page - 1), end = (uintptr_t)r->begin + r->n;
-#ifdef MADV_POPULATE_READ
-    if (madvise((void *)begin, end - begin, MADV_POPULATE_READ) == 0) return;
-#endif
-    (void)madvise((void *)begin, end - begin, MADV_WILLNEED);
-    for (uintptr_t p = (uintptr_t)r->begin; p < end; p = (p & ~(uintptr_t)(page - 1)) + page)
-        (void)*(const volatile uint8_t *)p;
+    file_map_fetch(r->begin, r->n);
 }
 
 pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_fn progress, void *user) {
@@ -345,7 +343,7 @@ pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_f
                 if (pass == 0)
                     n++;
                 else
-                    ranges[at++] = (range){(const uint8_t *)data + from,
+                    ranges[at++] = (range){data + from,
                                            bytes - from < CHUNK_BYTES ? bytes - from : CHUNK_BYTES};
             }
         }
