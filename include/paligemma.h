@@ -95,7 +95,7 @@ PALI_API const char *pali_dtype_name(pali_dtype dtype);
 
 typedef struct pali_model_options {
     size_t struct_size;
-    const char *tokenizer_path; /* tokenizer.json, tokenizer.model or a .gguf file; NULL: beside or in the weights */
+    const char *tokenizer_path; /* tokenizer.json, tokenizer.model or a .gguf file; NULL: beside or in the weights. Read first */
     pali_dtype dtype;           /* convert matrices while loading; AUTO: keep as stored (zero copy) */
     int32_t n_threads;          /* for loading; 0: physical cores */
     int32_t no_sliding_window;  /* 1: PaliGemma 2 without the 4096-token window (what training used); 0: as Transformers */
@@ -110,8 +110,10 @@ typedef struct pali_model_options {
 PALI_API void pali_model_options_init(pali_model_options *options);
 
 /* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer) or a .gguf file that has all of it, as
- * pali_model_save writes. Weights are mapped, not read: they come in from disk as they are used or as `progress` reports.
- * options may be NULL. */
+ * pali_model_save writes, or a .npz file of big_vision with a tokenizer beside it (tokenizer.json, tokenizer.model or
+ * paligemma_tokenizer.model; a config.json only for sizes that were never released). Weights are mapped, not read: they come in
+ * from disk as they are used or as `progress` reports; only those of .npz files, which have another order there, are copied, all
+ * but the embedding table. options may be NULL. */
 PALI_API pali_status pali_model_load(pali_model **out, const char *path, const pali_model_options *options);
 
 /* A model of a named real shape with random weights, for timing: "3b-224", "3b-448", "3b-896", "pg2-3b-224",
@@ -206,6 +208,7 @@ typedef struct pali_memory_plan {
     uint64_t available;       /* what this process may use now; pages of files that can be dropped count as available */
     uint64_t installed;       /* what there is at most: of the machine, or of the limit that this process is under */
     int32_t fits;             /* 1: all but weights_mapped is available, and `total` installed */
+    uint64_t loading;         /* for the largest compressed array while it is opened, beyond what it needs when it runs */
 } pali_memory_plan;
 
 /* Plans a model for pali_model_load; reads what its files say of themselves, not the weights. */
@@ -481,6 +484,8 @@ PALI_API pali_status pali_embed_prompt(pali_session *session, const pali_image *
 /* Opens `vae-oid.npz` as published, or a .safetensors file with the same keys (decided by content); widths are read from the
  * file. A codec is immutable and may be used by any number of threads at once. */
 PALI_API pali_status pali_mask_codec_load(pali_mask_codec **out, const char *path);
+/* 1: the file is an .npz of a mask codec, by the names of its arrays; a model may be an .npz too. */
+PALI_API int32_t pali_mask_codec_is_npz(const char *path);
 PALI_API void pali_mask_codec_free(pali_mask_codec *codec);
 
 typedef struct pali_mask_codec_info {

@@ -207,7 +207,7 @@ static void test_public(void **unused) {
     pali_memory_request_init(&r);
     check(pali_memory_plan_load(&p, MODELS "pg1-f32", NULL));
     assert_true(p.weights_mapped > 0 && p.weights > 0 && p.total > p.weights_mapped && p.fits);
-    assert_int_equal(p.total, p.weights_mapped + p.weights + p.tokenizer + p.pictures + p.features + p.activations + p.kv_cache + p.logits + p.program);
+    assert_int_equal(p.total, p.weights_mapped + p.weights + p.tokenizer + p.pictures + p.features + p.activations + p.kv_cache + p.logits + p.loading + p.program);
     r.max_sequences = 16;
     check(pali_memory_plan_load(&big, MODELS "pg1-f32", &r));
     assert_true(big.kv_cache > 8 * p.kv_cache && big.logits == 16 * p.logits);

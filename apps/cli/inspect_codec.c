@@ -7,15 +7,11 @@
 #include "report.h"
 
 bool inspect_codec_is(const char *path) {
-    static const char *const k_ends[] = {".npz", ".safetensors"};
+    static const char k_end[] = ".safetensors";
     struct stat info;
-    size_t n = path ? strlen(path) : 0;
+    size_t n = path ? strlen(path) : 0, n_end = sizeof k_end - 1;
     if (!path || stat(path, &info) != 0 || S_ISDIR(info.st_mode)) return false;
-    for (size_t i = 0; i < sizeof k_ends / sizeof k_ends[0]; i++) {
-        size_t n_end = strlen(k_ends[i]);
-        if (n > n_end && !strcmp(path + n - n_end, k_ends[i])) return true;
-    }
-    return false;
+    return pali_mask_codec_is_npz(path) || (n > n_end && !strcmp(path + n - n_end, k_end));
 }
 
 int inspect_codec(cli *c) {

@@ -4,7 +4,7 @@
 
 #include "cli.h"
 
-/* By its name: a model is a directory or a .gguf file, a codec an .npz or .safetensors file. */
+/* A model is a directory, a .gguf or an .npz file, a codec another .npz or a .safetensors file. */
 bool inspect_codec_is(const char *path);
 int inspect_codec(cli *c);
 

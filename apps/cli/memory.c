@@ -93,7 +93,7 @@ int memory_print(cli *c) {
         uint64_t n_bytes;
     } lines[] = {{"weights in files", "weights_mapped", p.weights_mapped}, {"weights", "weights", p.weights}, {"tokenizer", "tokenizer", p.tokenizer},
                  {"pictures", "pictures", p.pictures}, {"features", "features", p.features}, {"activations", "activations", p.activations},
-                 {"keys and values", "kv_cache", p.kv_cache}, {"logits", "logits", p.logits}, {"program", "program", p.program},
+                 {"keys and values", "kv_cache", p.kv_cache}, {"logits", "logits", p.logits}, {"loading", "loading", p.loading}, {"program", "program", p.program},
                  {"total", "total", p.total}, {"available", "available", p.available}, {"installed", "installed", p.installed}};
     json_t *object = c->args.json ? json_pack("{s:i, s:{s:b}}", "schema", REPORT_SCHEMA, "memory_bytes", "fits", p.fits) : NULL;
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {

@@ -21,10 +21,10 @@ static int model_check(cli *c) {
     const args *a = &c->args;
     if (!a->model && !a->random) {
         return cli_usage(c, "%s: no model: -m PATH expected, a PaliGemma directory in Hugging Face layout "
-                            "(such as a download of google/paligemma-3b-mix-224) or a .gguf file", c->command->name);
+                            "(such as a download of google/paligemma-3b-mix-224) or a .gguf or .npz file", c->command->name);
     }
     if (!a->random && access(a->model, F_OK) != 0) {
-        return cli_fail(c, "model: %s: %s: a directory in Hugging Face layout or a .gguf file expected", a->model, strerror(errno));
+        return cli_fail(c, "model: %s: %s: a directory in Hugging Face layout or a .gguf or .npz file expected", a->model, strerror(errno));
     }
     return CLI_OK;
 }

@@ -25,6 +25,10 @@ pali_status pali_mask_codec_load(pali_mask_codec **out, const char *path) {
     return maskcodec_load(out, path);
 }
 
+int32_t pali_mask_codec_is_npz(const char *path) {
+    return path && maskcodec_is_npz(path);
+}
+
 void pali_mask_codec_free(pali_mask_codec *codec) {
     maskcodec_free(codec);
 }

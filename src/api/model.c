@@ -55,11 +55,11 @@ model_options model_options_inner(const pali_model_options *o) {
                            .no_prefault = o->no_prefault != 0, .progress = o->progress, .user = o->user};
 }
 
-/* The tokenizer in the file of the weights or beside them: tokenizer.json, else tokenizer.model. */
-static pali_status tokenizer_beside(tokenizer **out, const char *dir) {
-    static const char *const k_names[] = {"tokenizer.json", "tokenizer.model"};
-    if (!file_is_dir(dir)) return tokenizer_load(out, dir);
-    for (size_t i = 0; i < 2; i++) {
+/* The first tokenizer that is in a directory; the last name is that of big_vision's bucket. *out NULL: there is none. */
+static pali_status tokenizer_in(tokenizer **out, const char *dir) {
+    static const char *const k_names[] = {"tokenizer.json", "tokenizer.model", "paligemma_tokenizer.model"};
+    *out = NULL;
+    for (size_t i = 0; i < sizeof k_names / sizeof k_names[0]; i++) {
         char *path = file_join(dir, k_names[i]);
         if (!path) return status_no_memory(strlen(dir));
         bool there = file_exists(path);
@@ -67,7 +67,18 @@ static pali_status tokenizer_beside(tokenizer **out, const char *dir) {
         mem_free(path);
         if (there) return s;
     }
-    return status_fail(PALI_ERR_IO, "%s: found neither tokenizer.json nor tokenizer.model", dir);
+    return PALI_OK;
+}
+
+/* The tokenizer in the file of the weights or beside them. */
+static pali_status tokenizer_beside(tokenizer **out, const char *path) {
+    if (!file_is_dir(path) && !model_is_npz(path)) return tokenizer_load(out, path);
+    char *dir = file_is_dir(path) ? mem_copy_string(path) : file_dir(path);
+    pali_status s = dir ? tokenizer_in(out, dir) : status_no_memory(strlen(path));
+    if (s == PALI_OK && !*out)
+        s = status_fail(PALI_ERR_IO, "%s: no tokenizer: found neither tokenizer.json nor tokenizer.model%s", path, file_is_dir(path) ? "" : " nor paligemma_tokenizer.model beside it");
+    mem_free(dir);
+    return s;
 }
 
 /* Takes over both. The tokenizer's own ids win: they are found by content, the config only fills in what it lacks. */
@@ -94,16 +105,21 @@ static pali_status handle_new(pali_model **out, model *m, tokenizer *t) {
 pali_status pali_model_load(pali_model **out, const char *path, const pali_model_options *options) {
     pali_model_options o;
     model *m;
-    tokenizer *t;
+    tokenizer *t = NULL;
     API_NEED(out);
     *out = NULL;
     API_NEED(path);
     STATUS_TRY(model_options_read(&o, options));
     model_options inner = model_options_inner(&o);
-    STATUS_TRY(model_load(&m, path, &inner));
-    pali_status s = o.tokenizer_path ? tokenizer_load(&t, o.tokenizer_path) : tokenizer_beside(&t, path);
+    /* What is another file is missed before gigabytes have been put in order. */
+    if (o.tokenizer_path)
+        STATUS_TRY(tokenizer_load(&t, o.tokenizer_path));
+    else if (model_is_npz(path))
+        STATUS_TRY(tokenizer_beside(&t, path));
+    pali_status s = model_load(&m, path, &inner);
+    if (s == PALI_OK && !t && (s = tokenizer_beside(&t, path)) != PALI_OK) model_free(m);
     if (s != PALI_OK) {
-        model_free(m);
+        tokenizer_free(t);
         return s;
     }
     return handle_new(out, m, t);

@@ -56,7 +56,8 @@ pali_status plan_make(pali_memory_plan *out, const model *m, const weights_memor
                   q->n_sequences * (uint64_t)c->vocab_size * (sizeof(sampler_candidate) + sizeof(bool)),
         .program = PROGRAM_BYTES,
     };
-    out->total = out->weights_mapped + out->weights + out->tokenizer + out->pictures + out->features + out->activations + out->kv_cache +
-                 out->logits + out->program;
+    uint64_t running = out->pictures + out->features + out->activations + out->kv_cache + out->logits;
+    out->loading = memory->unpacked > running ? memory->unpacked - running : 0;
+    out->total = out->weights_mapped + out->weights + out->tokenizer + running + out->loading + out->program;
     return PALI_OK;
 }

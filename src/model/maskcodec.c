@@ -85,6 +85,8 @@ struct pali_mask_codec {
     size_t n_act, n_rows; /* floats of the largest activation, and of the largest set of gathered windows */
 };
 
+#define CODEBOOK "_vq_vae._embedding"
+
 /* ---- The file ---- */
 
 typedef struct source {
@@ -263,7 +265,7 @@ static pali_status layers_load(maskcodec *m, conv *convs, source *s, const layer
 }
 
 static pali_status codebook_load(maskcodec *m, source *s) {
-    static const char name[] = "_vq_vae._embedding";
+    static const char name[] = CODEBOOK;
     source_tensor t;
     size_t stride[4];
     float *from;
@@ -315,6 +317,14 @@ pali_status maskcodec_load(maskcodec **out, const char *path) {
     pali_status s = maskcodec_parse(out, map.data, map.n_bytes, path);
     file_map_close(&map);
     return s;
+}
+
+bool maskcodec_is_npz(const char *path) {
+    npz z;
+    if (!file_begins(path, "PK") || npz_open(&z, path) != PALI_OK) return false;
+    bool found = npz_find(&z, CODEBOOK) != NULL;
+    npz_close(&z);
+    return found;
 }
 
 void maskcodec_free(maskcodec *m) {

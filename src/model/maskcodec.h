@@ -24,6 +24,8 @@ pali_status maskcodec_load(maskcodec **out, const char *path);
 /* The same from memory, which is not needed afterwards; `name` is for messages. */
 pali_status maskcodec_parse(maskcodec **out, const uint8_t *bytes, size_t n_bytes, const char *name);
 void maskcodec_free(maskcodec *c);
+/* The file is an .npz with a codec's codebook: not a model's. */
+bool maskcodec_is_npz(const char *path);
 
 size_t maskcodec_width(const maskcodec *c);      /* E */
 size_t maskcodec_parameters(const maskcodec *c);

@@ -190,12 +190,16 @@ static pali_status npz_file_open(model *m, const char *path) {
     return s;
 }
 
+bool model_is_npz(const char *path) {
+    return file_exists(path) && !file_is_dir(path) && (has_ending(path, ".npz") || file_begins(path, "PK"));
+}
+
 static pali_status any_open(model *m, const char *path) {
     if (!file_exists(path)) return status_fail(PALI_ERR_IO, "%s: no such file or directory", path);
     m->path = mem_copy_string(path);
     if (!m->path) return status_no_memory(strlen(path));
     if (file_is_dir(path)) return dir_open(m, path);
-    return has_ending(path, ".npz") || file_begins(path, "PK") ? npz_file_open(m, path) : gguf_file_open(m, path);
+    return model_is_npz(path) ? npz_file_open(m, path) : gguf_file_open(m, path);
 }
 
 pali_status model_load(model **out, const char *path, const model_options *options) {

@@ -46,5 +46,7 @@ pali_status model_random_of(model **out, const config *cfg, uint64_t seed, const
 /* Either of them as far as config and names: no weights, but the dtypes and sizes they would have. For plans. */
 pali_status model_outline(model **out, weights_memory *memory, const char *name, bool random, const model_options *options);
 void model_free(model *m);
+/* `path` is a file that model_load would take for an .npz. */
+bool model_is_npz(const char *path);
 
 #endif

@@ -5,7 +5,7 @@ expect 0 run -m "$MODEL" -i "$PICTURE" -p "caption en" --plan
 stdout_says "weights in files"
 stdout_says "fits             yes"
 expect 0 run -m "$MODEL" --plan --json
-json_is '.memory_bytes | .total == .weights_mapped + .weights + .tokenizer + .pictures + .features + .activations + .kv_cache + .logits + .program'
+json_is '.memory_bytes | .total == .weights_mapped + .weights + .tokenizer + .pictures + .features + .activations + .kv_cache + .logits + .loading + .program'
 json_is '.memory_bytes.fits and .memory_bytes.available > 0'
 one=$(jq .memory_bytes.kv_cache out)
 expect 0 run -m "$MODEL" --batch nowhere.jsonl --batch-size 16 --plan --json
