@@ -130,15 +130,19 @@ typedef struct pali_save_options {
     int32_t n_threads;       /* for converting; 0: physical cores */
     pali_progress_fn progress; /* may be NULL */
     void *user;
+    uint64_t shard_bytes;    /* of a .safetensors file of a directory, at most; 0: 5 GB, as Transformers */
 } pali_save_options;
 
 PALI_API void pali_save_options_init(pali_save_options *options);
 
-/* Writes the model, its tokenizer and its configuration as one file, whose format the name's ending tells: ".gguf" (others are
- * not supported yet). Saving converts a few megabytes at a time: a model opened with no_prefault and saved with a dtype needs
- * little memory. Weights that are not converted are the same to the bit when the file is opened. The file appears under its
- * name when it is whole; a failure leaves nothing behind. A file of the model itself is refused as `path`. What was switched
- * off while loading (the sliding window, the final cap) is off in the file. options may be NULL. */
+/* Writes the model, its tokenizer and its configuration. The name tells the format: one file that ends in ".gguf", one of
+ * big_vision's arrays that ends in ".npz" (weights only), otherwise a directory that Transformers loads. Saving converts a few
+ * megabytes at a time: a model opened with no_prefault and saved with a dtype needs little memory. Without a dtype every tensor
+ * is written as it is stored, to the bit; but only .gguf files have quantized weights, elsewhere they become bf16. A weight that
+ * f16 cannot hold is an error.
+ * The file or directory appears under its name when it is whole; a failure leaves nothing behind. A file that is there is
+ * replaced, unless it is the model's own; a directory must be new or empty. What was switched off while loading (the sliding
+ * window, the final cap) is off in the result. options may be NULL. */
 PALI_API pali_status pali_model_save(const pali_model *model, const char *path, const pali_save_options *options);
 
 typedef struct pali_model_info {

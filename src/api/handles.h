@@ -13,6 +13,7 @@ struct pali_model {
     atomic_size_t references; /* the owner's and one for each session */
     model *m;
     tokenizer *t; /* NULL: none */
+    char *tokenizer_path; /* the file it was asked from; NULL: the model's own */
 };
 
 struct pali_session {

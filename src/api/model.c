@@ -82,9 +82,12 @@ static pali_status tokenizer_beside(tokenizer **out, const char *path) {
 }
 
 /* Takes over both. The tokenizer's own ids win: they are found by content, the config only fills in what it lacks. */
-static pali_status handle_new(pali_model **out, model *m, tokenizer *t) {
+static pali_status handle_new(pali_model **out, model *m, tokenizer *t, const char *tokenizer_path) {
     pali_model *handle = mem_calloc(1, sizeof *handle);
-    if (!handle) {
+    char *path = mem_copy_string(tokenizer_path);
+    if (!handle || (tokenizer_path && !path)) {
+        mem_free(handle);
+        mem_free(path);
         model_free(m);
         tokenizer_free(t);
         return status_no_memory(sizeof *handle);
@@ -97,6 +100,7 @@ static pali_status handle_new(pali_model **out, model *m, tokenizer *t) {
     }
     handle->m = m;
     handle->t = t;
+    handle->tokenizer_path = path;
     atomic_store(&handle->references, 1);
     *out = handle;
     return PALI_OK;
@@ -122,7 +126,7 @@ pali_status pali_model_load(pali_model **out, const char *path, const pali_model
         tokenizer_free(t);
         return s;
     }
-    return handle_new(out, m, t);
+    return handle_new(out, m, t, o.tokenizer_path);
 }
 
 pali_status pali_model_random(pali_model **out, const char *shape, uint64_t seed, const pali_model_options *options) {
@@ -140,7 +144,7 @@ pali_status pali_model_random(pali_model **out, const char *shape, uint64_t seed
         model_free(m);
         return s;
     }
-    return handle_new(out, m, t);
+    return handle_new(out, m, t, o.tokenizer_path);
 }
 
 /* ---- Saving ---- */
@@ -158,17 +162,16 @@ pali_status pali_model_save(const pali_model *handle, const char *path, const pa
     STATUS_TRY(dtype_check(o.dtype, "pali_save_options: dtype"));
     STATUS_TRY(dtype_check(o.vision_dtype, "pali_save_options: vision_dtype"));
     STATUS_TRY(dtype_check(o.embed_dtype, "pali_save_options: embed_dtype"));
-    size_t n = strlen(path);
-    if (n <= 5 || strcmp(path + n - 5, ".gguf") != 0)
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: only .gguf files can be written: expected a name that ends so", path);
-    model_save_options inner = {{o.dtype, o.vision_dtype, o.embed_dtype}, o.n_threads, o.progress, o.user};
-    return model_save_gguf(handle->m, handle->t, path, &inner);
+    model_save_options inner = {.dtypes = {o.dtype, o.vision_dtype, o.embed_dtype}, .shard_bytes = o.shard_bytes, .tokenizer_path = handle->tokenizer_path,
+                                .n_threads = o.n_threads, .progress = o.progress, .user = o.user};
+    return model_save(handle->m, handle->t, path, &inner);
 }
 
 void model_release(pali_model *handle) {
     if (atomic_fetch_sub(&handle->references, 1) != 1) return;
     model_free(handle->m);
     tokenizer_free(handle->t);
+    mem_free(handle->tokenizer_path);
     mem_free(handle);
 }
 

@@ -193,11 +193,24 @@ pali_status file_out_write(file_out *out, const void *data, size_t n_bytes) {
     return PALI_OK;
 }
 
+pali_status file_out_patch(file_out *out, uint64_t offset, const void *data, size_t n_bytes) {
+    const uint8_t *at = data;
+    for (size_t n = n_bytes; n > 0;) {
+        ssize_t w = pwrite(out->fd, at, n, (off_t)offset);
+        if (w < 0 && errno == EINTR) continue;
+        if (w < 0) return io_error(out->path, "cannot write");
+        at += w;
+        n -= (size_t)w;
+        offset += (uint64_t)w;
+    }
+    return PALI_OK;
+}
+
 pali_status file_out_commit(file_out *out) {
     pali_status s = fsync(out->fd) == 0 ? PALI_OK : io_error(out->path, "cannot sync");
     if (close(out->fd) != 0 && s == PALI_OK) s = io_error(out->path, "cannot close");
     out->fd = -1;
-    if (s == PALI_OK && rename(out->temp, out->path) != 0) s = io_error(out->path, "cannot rename into place");
+    if (s == PALI_OK && !out->stays && rename(out->temp, out->path) != 0) s = io_error(out->path, "cannot rename into place");
     if (s != PALI_OK) unlink(out->temp);
     out_free(out);
     return s;

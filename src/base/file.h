@@ -40,10 +40,13 @@ typedef struct file_out {
     char *path, *temp; /* owned; NULL: not open */
     int fd;
     uint64_t n_bytes;  /* written so far */
+    bool stays;        /* a file of a directory that is itself renamed (base/dir.h): this one keeps its name */
 } file_out;
 
 pali_status file_out_open(file_out *out, const char *path);
 pali_status file_out_write(file_out *out, const void *data, size_t n_bytes);
+/* Replaces bytes that are written already. */
+pali_status file_out_patch(file_out *out, uint64_t offset, const void *data, size_t n_bytes);
 /* Ends it, also when it fails. */
 pali_status file_out_commit(file_out *out);
 /* Does nothing after a commit, or for a struct of zeros. */

@@ -193,18 +193,33 @@ static void mark_loc_seg(tokenizer *t) {
     }
 }
 
+/* A SentencePiece model begins with field 1, byte 0x0a, which is also a newline: only JSON goes on with a brace. */
+static tokenizer_kind kind_of(const uint8_t *bytes, size_t n_bytes) {
+    size_t at = 0;
+    while (at < n_bytes && (bytes[at] == ' ' || bytes[at] == '\n' || bytes[at] == '\r' || bytes[at] == '\t')) at++;
+    if (at < n_bytes && bytes[at] == '{') return TOKENIZER_JSON;
+    return gguf_is(bytes, n_bytes) ? TOKENIZER_GGUF : TOKENIZER_SPM;
+}
+
+pali_status tokenizer_file_kind(tokenizer_kind *out, const char *path) {
+    file_map map;
+    STATUS_TRY(file_map_open(&map, path));
+    *out = kind_of(map.data, map.n_bytes);
+    file_map_close(&map);
+    return PALI_OK;
+}
+
 pali_status tokenizer_parse(tokenizer **out, const uint8_t *bytes, size_t n_bytes, const char *name) {
     tokenizer *t = mem_calloc(1, sizeof *t);
     *out = NULL;
     if (!t) return status_no_memory(sizeof *t);
     tokenizer_sink sink = {t, sink_piece, sink_merge};
-    size_t at = 0;
-    while (at < n_bytes && (bytes[at] == ' ' || bytes[at] == '\n' || bytes[at] == '\r' || bytes[at] == '\t')) at++;
-    /* A SentencePiece model begins with field 1, byte 0x0a, which is also a newline: only JSON goes on with a brace. */
-    bool json = at < n_bytes && bytes[at] == '{';
-    pali_status s = json                      ? tokenizer_json_parse(&t->traits, &sink, bytes, n_bytes, name)
-                    : gguf_is(bytes, n_bytes) ? tokenizer_gguf_parse(&t->traits, &sink, bytes, n_bytes, name)
-                                              : tokenizer_spm_parse(&t->traits, &sink, bytes, n_bytes, name);
+    pali_status s = PALI_OK;
+    switch (kind_of(bytes, n_bytes)) {
+    case TOKENIZER_JSON: s = tokenizer_json_parse(&t->traits, &sink, bytes, n_bytes, name); break;
+    case TOKENIZER_SPM: s = tokenizer_spm_parse(&t->traits, &sink, bytes, n_bytes, name); break;
+    case TOKENIZER_GGUF: s = tokenizer_gguf_parse(&t->traits, &sink, bytes, n_bytes, name); break;
+    }
     if (s == PALI_OK && t->n_ids == 0) s = status_fail(PALI_ERR_FORMAT, "%s: no pieces", name);
     if (s == PALI_OK) {
         mark_loc_seg(t);

@@ -14,6 +14,9 @@ typedef struct pali_tokenizer tokenizer;
 pali_status tokenizer_load(tokenizer **out, const char *path);
 pali_status tokenizer_parse(tokenizer **out, const uint8_t *bytes, size_t n_bytes, const char *name);
 void tokenizer_free(tokenizer *t);
+/* Which of the formats a file has, by its content; SPM where it is none of the others. */
+typedef enum tokenizer_kind { TOKENIZER_JSON, TOKENIZER_SPM, TOKENIZER_GGUF } tokenizer_kind;
+pali_status tokenizer_file_kind(tokenizer_kind *out, const char *path);
 
 #define TOKENIZER_SPECIAL 1u /* special tokens written in the text become ids (PALI_ENCODE_SPECIAL) */
 /* *out_ids from mem_alloc, mem_free it. Text may hold NUL; invalid UTF-8 is an error that gives the offset. */

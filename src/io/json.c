@@ -1,6 +1,7 @@
 #include "io/json.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -21,6 +22,23 @@ pali_status json_read(json_t **out, const char *path) {
     pali_status s = json_parse(out, text, n, path);
     mem_free(text);
     return s;
+}
+
+pali_status json_print(char **out, json_t *root) {
+    char *text = NULL;
+    *out = NULL;
+    for (int digits = 15; root && digits <= 17; digits += 2) { /* 1e-06 rather than 9.9999999999999995e-07, if that is the same number */
+        free(text);
+        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+        json_t *back = text ? json_loads(text, 0, NULL) : NULL;
+        bool same = json_equal(root, back);
+        json_decref(back);
+        if (same) break;
+    }
+    json_decref(root);
+    if (text) *out = mem_copy_string(text);
+    free(text);
+    return *out ? PALI_OK : status_no_memory(1);
 }
 
 /* The field, or NULL if absent or null. */

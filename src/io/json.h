@@ -13,6 +13,9 @@
 /* `name` stands for the document in messages. Duplicate keys are refused. Free with json_decref. */
 pali_status json_parse(json_t **out, const char *text, size_t n_bytes, const char *name);
 pali_status json_read(json_t **out, const char *path);
+/* A document as text, indented, numbers with no more digits than they need; mem_free it. Takes over `root`, NULL being lack of
+ * memory. */
+pali_status json_print(char **out, json_t *root);
 
 /* Field `key` of `object` into *out, which keeps its value (the default) if the field is absent or null. The wrong type or a
  * value outside [min, max] is an error. */

@@ -20,6 +20,10 @@ const char *safetensors_dtype_name(st_dtype dtype) {
     return k_dtypes[dtype].name;
 }
 
+size_t safetensors_dtype_bytes(st_dtype dtype) {
+    return k_dtypes[dtype].n_bytes;
+}
+
 static pali_status bad(const char *file, const char *tensor, const char *what) {
     return status_fail(PALI_ERR_FORMAT, "%s: %s: %s", file, tensor, what);
 }

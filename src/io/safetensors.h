@@ -34,5 +34,6 @@ pali_status safetensors_open(safetensors *out, const char *path);
 pali_status safetensors_parse(safetensors *out, const uint8_t *bytes, size_t n_bytes, const char *name);
 void safetensors_close(safetensors *st);
 const char *safetensors_dtype_name(st_dtype dtype);
+size_t safetensors_dtype_bytes(st_dtype dtype); /* of an element */
 
 #endif

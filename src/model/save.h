@@ -1,19 +1,23 @@
-/* save.h: a model into one file. */
+/* save.h: a model into a .gguf file, a .npz file or a directory in Hugging Face layout, as the name's ending tells. */
 #ifndef PALI_MODEL_SAVE_H
 #define PALI_MODEL_SAVE_H
 
 #include "input/tokenizer.h"
 #include "model/model.h"
 
+#define SAVE_SHARD_BYTES ((uint64_t)5000000000) /* of a .safetensors file; what Transformers takes by default */
+
 typedef struct model_save_options {
-    spec_dtypes dtypes; /* AUTO: as held */
+    spec_dtypes dtypes;         /* AUTO: as stored; in directories and .npz files quantized weights become bf16 */
+    uint64_t shard_bytes;       /* 0: the default */
+    const char *tokenizer_path; /* the file that the tokenizer came from; NULL: the model's own */
     int n_threads;
     pali_progress_fn progress;
     void *user;
 } model_save_options;
 
-/* Writes a .gguf file with config, tokenizer (NULL: without) and weights, those converted a few megabytes at a time. A file of
- * the model itself is refused as `path`. */
-pali_status model_save_gguf(const model *m, const tokenizer *t, const char *path, const model_save_options *options);
+/* Writes config, tokenizer (NULL: without) and weights, those converted a few megabytes at a time. It appears whole or not at
+ * all. A file of the model itself is refused as `path`, and so is a directory that is not empty. */
+pali_status model_save(const model *m, const tokenizer *t, const char *path, const model_save_options *options);
 
 #endif

@@ -189,6 +189,15 @@ const char *spec_name(const spec_tensor *t, spec_layout layout) {
     return layout == SPEC_GGUF ? t->gguf_name : layout == SPEC_NPZ ? t->npz.name : t->name;
 }
 
+void spec_hub_name(char out[SPEC_NAME_MAX], const spec_tensor *t) {
+    static const struct {
+        const char *ours, *theirs;
+    } k_heads[] = {{"vision_tower.", "vision_tower.vision_model."}, {"language_model.", "language_model.model."}, {"lm_head.", "language_model.lm_head."}, {"", ""}};
+    size_t i = 0;
+    while (strncmp(t->name, k_heads[i].ours, strlen(k_heads[i].ours)) != 0) i++;
+    (void)snprintf(out, SPEC_NAME_MAX, "%s%s", k_heads[i].theirs, t->name + strlen(k_heads[i].ours));
+}
+
 void spec_exact_name(char out[SPEC_GGUF_NAME_MAX], const spec_tensor *norm) {
     int stem = (int)(strlen(norm->gguf_name) - strlen(".weight"));
     (void)snprintf(out, SPEC_GGUF_NAME_MAX, "%.*s.exact", stem, norm->gguf_name);

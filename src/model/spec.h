@@ -54,6 +54,8 @@ typedef struct spec {
 pali_status spec_build(spec *out, vit *v, gemma *g);
 void spec_free(spec *s);
 const char *spec_name(const spec_tensor *t, spec_layout layout);
+/* The name that files on the hub have for it: layout A of spec 3.3. */
+void spec_hub_name(char out[SPEC_NAME_MAX], const spec_tensor *t);
 /* In a GGUF file, the name of a norm's copy before 1 was added: "blk.0.attn_norm.exact". */
 void spec_exact_name(char out[SPEC_GGUF_NAME_MAX], const spec_tensor *norm);
 /* The name of the array that has this layer alone in files without stacks: "img/Transformer/encoderblock_3/LayerNorm_0/scale". false:

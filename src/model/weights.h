@@ -70,7 +70,7 @@ bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b);
 /* The data of a bound matrix lies in a file's map, not in memory of our own. */
 bool weights_is_mapped(const weights *w, const void *data);
 /* What to say of an entry, or of a tensor in memory, whose rows mat_rows_convert refused. */
-pali_status weights_unfit(const char *file, const char *name);
+pali_status weights_unfit(const char *file, const char *name, pali_dtype dtype);
 
 /* Bytes that the weights of a model take. */
 typedef struct weights_memory {

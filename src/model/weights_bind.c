@@ -73,7 +73,8 @@ static pali_status pieces_add(piece_list *list, const piece *whole) {
     return PALI_OK;
 }
 
-pali_status weights_unfit(const char *file, const char *name) {
+pali_status weights_unfit(const char *file, const char *name, pali_dtype dtype) {
+    if (dtype == PALI_DTYPE_F16) return status_fail(PALI_ERR_FORMAT, "%s: %s: a weight is beyond 65504, the largest of f16", file, name);
     return status_fail(PALI_ERR_FORMAT, "%s: %s: a weight is not a number or beyond 65504, and cannot be quantized", file, name);
 }
 
@@ -108,7 +109,7 @@ static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_
     for (size_t i = 0; i < list->n; i++) n_bytes += list->pieces[i].rows * dtype_bytes(list->pieces[i].to_dtype, list->pieces[i].cols);
     if (s == PALI_OK) s = chunks_run(&job, e, n_bytes, progress, user);
     for (size_t i = 0; i < list->n && s == PALI_OK; i++)
-        if (list->pieces[i].unfit) s = weights_unfit(list->pieces[i].entry->file, list->pieces[i].entry->file_name);
+        if (list->pieces[i].unfit) s = weights_unfit(list->pieces[i].entry->file, list->pieces[i].entry->file_name, list->pieces[i].to_dtype);
     mem_free(list->pieces);
     return s;
 }

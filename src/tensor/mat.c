@@ -25,9 +25,13 @@ void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size
     }
 }
 
-static bool row_fits(const float *row, size_t n) {
+/* Blocks have half floats as scales; f16 is to have an infinity only where there was one. */
+static bool row_fits(const float *row, size_t n, pali_dtype dtype) {
     bool unfit = false;
-    for (size_t i = 0; i < n; i++) unfit |= !(fabsf(row[i]) <= 65504.0f);
+    if (dtype_is_blocks(dtype))
+        for (size_t i = 0; i < n; i++) unfit |= !(fabsf(row[i]) <= 65504.0f);
+    if (dtype == PALI_DTYPE_F16)
+        for (size_t i = 0; i < n; i++) unfit |= fabsf(row[i]) >= 65520.0f && fabsf(row[i]) < INFINITY;
     return !unfit;
 }
 
@@ -35,7 +39,7 @@ bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *
     size_t out_bytes = dtype_bytes(dtype, w->cols);
     for (size_t r = 0; r < n; r++) {
         mat_rows_f32(k, row, w, first + r, 1);
-        if (dtype_is_blocks(dtype) && !row_fits(row, w->cols)) return false;
+        if (!row_fits(row, w->cols, dtype)) return false;
         k->from_f32[dtype]((char *)out + r * out_bytes, row, w->cols);
     }
     return true;

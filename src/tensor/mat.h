@@ -52,8 +52,8 @@ static inline mat mat_slice(const mat *w, size_t first, size_t n) {
 
 /* Rows first..first+n as f32 [n, cols], whatever way they are stored, adapters added. */
 void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size_t n);
-/* The same rows in another dtype, by way of f32; `row` has room for one. false: that is quantized, with half floats as scales,
- * and a weight is beyond their range or not a number. */
+/* The same rows in another dtype, by way of f32; `row` has room for one. false: a weight is beyond what
+ * half floats can be, which the dtype is made of, or is to be quantized and not a number. */
 bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *w, size_t first, size_t n, float *row);
 
 #endif

@@ -1,61 +1,12 @@
-/* tokenizer_save.c: tokenizer -> values of a GGUF file.
+/* tokenizer_save_gguf.c: tokenizer -> values of a GGUF file.
  *
- * Of a merge only the hash of its two texts is kept (tokenizer.c), so the merges are found again from their results: of every
- * piece every split is looked up. What that leaves out, merges to or from texts that are no pieces, encoding never uses.
  * Where merges rank the pairs there are no scores; other readers, who know scores only, get the negative rank of each piece's
  * first merge, which orders pieces as the SentencePiece model did that such lists are made from. */
-#include "input/tokenizer_save.h"
-
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "input/tokenizer_tables.h"
-
-typedef struct merge {
-    uint32_t rank, id, left; /* the resulting piece, length of its left half */
-} merge;
-
-typedef struct merge_list {
-    merge *items;
-    size_t n, cap;
-} merge_list;
-
-static pali_status merges_add(merge_list *list, merge m) {
-    if (list->n == list->cap) {
-        size_t cap = list->cap ? 2 * list->cap : 4096;
-        merge *grown = mem_grow(list->items, list->n, cap, sizeof *grown);
-        if (!grown) return status_no_memory(cap * sizeof *grown);
-        list->items = grown;
-        list->cap = cap;
-    }
-    list->items[list->n++] = m;
-    return PALI_OK;
-}
-
-static int by_rank(const void *a, const void *b) {
-    const merge *x = a, *y = b;
-    return x->rank < y->rank ? -1 : x->rank > y->rank;
-}
-
-/* All merges whose halves and result are pieces, in order. */
-static pali_status merges_find(merge_list *list, const tokenizer *t) {
-    for (uint32_t id = 0; id < t->n_ids; id++) {
-        const piece *p = &t->pieces[id];
-        const char *text = t->text + p->offset;
-        if (!p->length || tokenizer_lookup(t, text, p->length) != id) continue; /* another id has the same text, and it counts */
-        for (uint32_t left = 1; left < p->length; left++) {
-            uint64_t pair = tokenizer_hash_pair(tokenizer_hash(text, left), tokenizer_hash(text + left, p->length - left));
-            uint32_t rank = tokenizer_merge_rank(t, pair);
-            if (rank == UINT32_MAX || tokenizer_lookup(t, text, left) == TOKENIZER_NO_ID ||
-                tokenizer_lookup(t, text + left, p->length - left) == TOKENIZER_NO_ID)
-                continue;
-            STATUS_TRY(merges_add(list, (merge){rank, id, left}));
-        }
-    }
-    if (list->n) qsort(list->items, list->n, sizeof *list->items, by_rank);
-    return PALI_OK;
-}
+#include "input/tokenizer_merges.h"
+#include "input/tokenizer_save.h"
 
 static pali_status merges_put(const tokenizer *t, const merge_list *list, gguf_writer *w) {
     char *line = mem_alloc(TOKENIZER_MAX_PIECE + 1, 1);
@@ -108,7 +59,7 @@ pali_status tokenizer_save_gguf(const tokenizer *t, gguf_writer *w) {
     for (size_t id = 0; id < t->n_ids; id++) gguf_item_string(w, t->text + t->pieces[id].offset, t->pieces[id].length);
     gguf_put_array(w, "tokenizer.ggml.token_type", GGUF_I32, t->n_ids);
     for (uint32_t id = 0; id < t->n_ids; id++) gguf_item_i32(w, spm_type(t, id));
-    pali_status s = t->traits.has_merges ? merges_find(&list, t) : PALI_OK;
+    pali_status s = t->traits.has_merges ? tokenizer_merges_find(&list, t) : PALI_OK;
     if (s == PALI_OK) s = scores_put(t, &list, w);
     if (s == PALI_OK && t->traits.has_merges) s = merges_put(t, &list, w);
     mem_free(list.items);
