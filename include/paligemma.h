@@ -105,15 +105,18 @@ typedef struct pali_model_options {
     pali_dtype vision_dtype;    /* of the tower and the projector; AUTO: as dtype says, but Q8_0 where that is quantized */
     pali_dtype embed_dtype;     /* of the embedding table and the head; AUTO: likewise */
     int32_t no_prefault;        /* 1: do not bring the weights into memory ahead of their use: to look at a model or save it */
+    const char *mmproj_path;    /* the vision tower of a .gguf file that has a text model alone; NULL: the only *mmproj*.gguf beside it */
 } pali_model_options;
 
 PALI_API void pali_model_options_init(pali_model_options *options);
 
-/* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer) or a .gguf file that has all of it, as
- * pali_model_save writes, or a .npz file of big_vision with a tokenizer beside it (tokenizer.json, tokenizer.model or
+/* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer); or a .gguf file: one that has all of it, as
+ * pali_model_save writes, or a Gemma text model with a "mmproj" file for its vision tower (and either may be in parts, opened by
+ * any part's name); or a .npz file of big_vision with a tokenizer beside it (tokenizer.json, tokenizer.model or
  * paligemma_tokenizer.model; a config.json only for sizes that were never released). Weights are mapped, not read: they come in
- * from disk as they are used or as `progress` reports; only those of .npz files, which have another order there, are copied, all
- * but the embedding table. options may be NULL. */
+ * from disk as they are used or as `progress` reports. Copied are those of .npz files, which have another order there, all but
+ * the embedding table, and matrices of types that are not in pali_dtype (Q5_0, Q5_1, Q2_K, Q3_K, Q5_K, Q6_K), which become Q8_0
+ * unless `dtype` says otherwise. options may be NULL. */
 PALI_API pali_status pali_model_load(pali_model **out, const char *path, const pali_model_options *options);
 
 /* A model of a named real shape with random weights, for timing: "3b-224", "3b-448", "3b-896", "pg2-3b-224",
@@ -168,9 +171,10 @@ typedef struct pali_tensor_info {
     size_t struct_size;
     const char *name; /* canonical Hugging Face name; owned by the model */
     const char *file; /* the file it was found in; owned by the model */
-    pali_dtype dtype;
+    pali_dtype dtype; /* that a matrix is held in; of vectors, which are held in f32, the stored one */
     int32_t n_dims;
     uint64_t dims[4];
+    const char *stored; /* its type in the file, as the format calls it ("BF16", "Q6_K"); "": none. Static */
 } pali_tensor_info;
 
 PALI_API size_t pali_model_tensor_count(const pali_model *model);

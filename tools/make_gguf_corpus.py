@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent / "tests/fuzz/corpus"
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 PACK = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "B", U64: "Q", I64: "q", F64: "d"}
 TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20), "Q8_0": (8, 32, 34), "Q4_K": (12, 256, 144),
-         "Q6_K": (14, 256, 210), "F64": (28, 1, 8), "BF16": (30, 1, 2), "I32": (26, 1, 4)}
+         "Q2_K": (10, 256, 84), "Q3_K": (11, 256, 110), "Q5_0": (6, 32, 22), "Q5_1": (7, 32, 24), "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210),
+         "Q8_K": (15, 256, 292), "F64": (28, 1, 8), "BF16": (30, 1, 2), "I32": (26, 1, 4)}
 MAX = 2**64 - 1
 
 
@@ -244,7 +245,13 @@ def models():
     yield "shape_other", model(**{T + "ffn_up.weight": [2, 3]})
     yield "rank_other", model(**{"v.post_ln.bias": [2, 1]})
     yield "type_other", model(**{T + "ffn_up.weight": ("F64", [2, 2], None)})
-    yield "type_k_other", model(**{T + "ffn_up.weight": ("Q6_K", [256, 2], None)})
+    yield "type_k_other", model(**{T + "ffn_up.weight": ("Q8_K", [256, 2], None)})
+    for name in ("Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q5_K", "Q6_K"):
+        yield "valid_" + name.lower(), model(**{T + "ffn_up.weight": (name, [TYPES[name][1], 2], bytes((7 * i + 1) % 60 for i in range(2 * TYPES[name][2])))})
+    yield "vector_read_only", model(**{T + "attn_norm.weight": ("Q6_K", [256], None)})
+    yield "row_read_only", model(**{T + "ffn_up.weight": ("Q5_0", [64, 2], None)})
+    yield "scale_nan", model(**{T + "ffn_up.weight": ("Q6_K", [256, 2], bytes([0x11]) * 192 + bytes([1]) * 16 + b"\x00\x7e" + bytes(210))})
+    yield "scale_large", model(**{T + "ffn_up.weight": ("Q5_1", [32, 2], bytes(24) + b"\xff\x7b" + bytes([0xff]) * 22)})
     yield "vector_blocks", model(**{T + "attn_norm.weight": ("Q8_0", [32], None)})
     yield "table_blocks", model(**{"v.position_embd.weight": ("Q8_0", [32, 4], None)})
     yield "row_of_two_blocks", model(**{T + "ffn_up.weight": ("Q8_0", [64, 2], None)})

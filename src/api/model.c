@@ -52,7 +52,7 @@ pali_status model_options_read(pali_model_options *o, const pali_model_options *
 model_options model_options_inner(const pali_model_options *o) {
     return (model_options){.dtype = o->dtype, .vision_dtype = o->vision_dtype, .embed_dtype = o->embed_dtype, .n_threads = o->n_threads,
                            .no_sliding_window = o->no_sliding_window != 0, .no_final_softcap = o->no_final_softcap != 0,
-                           .no_prefault = o->no_prefault != 0, .progress = o->progress, .user = o->user};
+                           .no_prefault = o->no_prefault != 0, .mmproj_path = o->mmproj_path, .progress = o->progress, .user = o->user};
 }
 
 /* The first tokenizer that is in a directory; the last name is that of big_vision's bucket. *out NULL: there is none. */
@@ -121,7 +121,7 @@ pali_status pali_model_load(pali_model **out, const char *path, const pali_model
     else if (model_is_npz(path))
         STATUS_TRY(tokenizer_beside(&t, path));
     pali_status s = model_load(&m, path, &inner);
-    if (s == PALI_OK && !t && (s = tokenizer_beside(&t, path)) != PALI_OK) model_free(m);
+    if (s == PALI_OK && !t && (s = tokenizer_beside(&t, m->path)) != PALI_OK) model_free(m);
     if (s != PALI_OK) {
         tokenizer_free(t);
         return s;
@@ -220,7 +220,7 @@ pali_status pali_model_get_tensor(const pali_model *handle, size_t index, pali_t
     API_NEED_AS(handle, "model");
     if (index >= handle->m->n_tensors) return status_fail(PALI_ERR_ARGUMENT, "tensor %zu: the model has %zu", index, handle->m->n_tensors);
     const model_tensor *t = &handle->m->tensors[index];
-    pali_tensor_info full = {.name = t->name, .file = t->file, .dtype = t->dtype, .n_dims = (int32_t)t->n_dims};
+    pali_tensor_info full = {.name = t->name, .file = t->file, .dtype = t->dtype, .n_dims = (int32_t)t->n_dims, .stored = t->stored};
     for (size_t i = 0; i < t->n_dims; i++) full.dims[i] = t->dims[i];
     return info_write(info, &full, sizeof full, "pali_tensor_info");
 }

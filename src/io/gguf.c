@@ -329,6 +329,12 @@ const gguf_value *gguf_find(const gguf *g, const char *key) {
     return g->n_values ? bsearch(&wanted, g->values, g->n_values, sizeof wanted, by_key) : NULL;
 }
 
+const gguf_tensor *gguf_find_tensor(const gguf *g, const char *name) {
+    size_t i = 0;
+    while (i < g->n_tensors && strcmp(g->tensors[i].name, name) != 0) i++;
+    return i < g->n_tensors ? &g->tensors[i] : NULL;
+}
+
 static pali_status expected(const gguf *g, const char *key, const char *what) {
     return status_fail(PALI_ERR_FORMAT, "%s: %s: expected %s", g->path, key, what);
 }

@@ -70,6 +70,7 @@ size_t gguf_row_width(pali_dtype dtype, size_t n);
 
 /* NULL: there is none. */
 const gguf_value *gguf_find(const gguf *g, const char *key);
+const gguf_tensor *gguf_find_tensor(const gguf *g, const char *name);
 /* Value of `key` into *out, which keeps its content (the default) if the key is absent. The wrong kind or a value outside
  * [min, max] is an error. Any kind of integer serves as a size, both kinds of floats as a float. */
 pali_status gguf_get_size(const gguf *g, const char *key, size_t *out, size_t min, size_t max);

@@ -67,11 +67,17 @@ static pali_status generation_read(int *out, const gguf *g) {
     for (*out = 1; *out <= 2; ++*out)
         if (n == strlen(arch_name(*out)) && memcmp(arch, arch_name(*out), n) == 0) return PALI_OK;
     if (n == 4 && memcmp(arch, "clip", 4) == 0)
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: general.architecture: clip: a vision tower alone, expected a file that has the text model too", g->path);
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: general.architecture: clip: a vision tower alone, expected the file of its text model", g->path);
     return status_fail(PALI_ERR_UNSUPPORTED, "%s: general.architecture: '%.*s' is neither gemma nor gemma2", g->path, (int)(n < 64 ? n : 64), arch);
 }
 
-static pali_status field_read(config *c, const gguf *g, const field *f) {
+/* The file that a key is looked for in. */
+static const gguf *file_of(const weights_values *files, const char *key) {
+    return strncmp(key, "clip.", 5) == 0 ? files->vision : files->text;
+}
+
+static pali_status field_read(config *c, const weights_values *files, const field *f) {
+    const gguf *g = file_of(files, f->key);
     char key[64];
     char *to = (char *)c + f->offset;
     key_print(key, f->key, c->text.generation);
@@ -87,7 +93,8 @@ static pali_status field_read(config *c, const gguf *g, const field *f) {
 }
 
 /* A key that may be there, but must have this value. */
-static pali_status size_is(const gguf *g, const char *key, size_t want) {
+static pali_status size_is(const weights_values *files, const char *key, size_t want) {
+    const gguf *g = file_of(files, key);
     size_t x = want;
     STATUS_TRY(gguf_get_size(g, key, &x, 0, SIZE_MAX));
     return x == want ? PALI_OK : status_fail(PALI_ERR_FORMAT, "%s: %s: %zu, expected %zu", g->path, key, x, want);
@@ -118,22 +125,16 @@ static pali_status pattern_read(gemma_config *t, const gguf *g) {
 }
 
 /* a is a multiple of b. */
-static pali_status multiple_check(const gguf *g, const config *c, const char *key_a, size_t a, const char *key_b, size_t b) {
+static pali_status multiple_check(const weights_values *files, const config *c, const char *key_a, size_t a, const char *key_b, size_t b) {
     char of[64], by[64];
     if (a % b == 0) return PALI_OK;
     key_print(of, key_a, c->text.generation);
     key_print(by, key_b, c->text.generation);
-    return status_fail(PALI_ERR_FORMAT, "%s: %s: %zu is not a multiple of %s, %zu", g->path, of, a, by, b);
+    return status_fail(PALI_ERR_FORMAT, "%s: %s: %zu is not a multiple of %s, %zu", file_of(files, key_a)->path, of, a, by, b);
 }
 
-static const gguf_tensor *tensor_find(const gguf *g, const char *name) {
-    for (size_t i = 0; i < g->n_tensors; i++)
-        if (strcmp(g->tensors[i].name, name) == 0) return &g->tensors[i];
-    return NULL;
-}
-
-static pali_status vocab_from_table(gemma_config *t, const gguf *g) {
-    const gguf_tensor *table = tensor_find(g, "token_embd.weight");
+static pali_status vocab_from_table(gemma_config *t, const gguf *g, const weights *w) {
+    const weights_entry *table = weights_find(w, "token_embd.weight");
     if (!table) return status_fail(PALI_ERR_FORMAT, "%s: token_embd.weight: tensor missing", g->path);
     t->vocab_size = table->dims[0];
     return t->vocab_size <= CONFIG_MAX_VOCAB ? PALI_OK
@@ -145,38 +146,56 @@ static float scale_by_default(const gemma_config *t) {
     return 1.0f / sqrtf(t->generation == 2 && t->n_layers == 46 ? (float)(t->width / t->n_heads) : (float)t->head_dim);
 }
 
-static pali_status fields_check(config *c, const gguf *g) {
+static pali_status fields_check(const config *c, const weights_values *files) {
     const vit_config *v = &c->vit;
     const gemma_config *t = &c->text;
     char key[64];
-    STATUS_TRY(multiple_check(g, c, "clip.vision.image_size", v->image_size, "clip.vision.patch_size", v->patch_size));
-    STATUS_TRY(multiple_check(g, c, "clip.vision.embedding_length", v->width, "clip.vision.attention.head_count", v->n_heads));
-    STATUS_TRY(multiple_check(g, c, ".attention.head_count", t->n_heads, ".attention.head_count_kv", t->n_kv_heads));
+    STATUS_TRY(multiple_check(files, c, "clip.vision.image_size", v->image_size, "clip.vision.patch_size", v->patch_size));
+    STATUS_TRY(multiple_check(files, c, "clip.vision.embedding_length", v->width, "clip.vision.attention.head_count", v->n_heads));
+    STATUS_TRY(multiple_check(files, c, ".attention.head_count", t->n_heads, ".attention.head_count_kv", t->n_kv_heads));
     key_print(key, ".attention.key_length", t->generation);
-    if (t->head_dim % 2 != 0) return status_fail(PALI_ERR_FORMAT, "%s: %s: %zu is odd", g->path, key, t->head_dim);
+    if (t->head_dim % 2 != 0) return status_fail(PALI_ERR_FORMAT, "%s: %s: %zu is odd", files->text->path, key, t->head_dim);
     key_print(key, ".attention.value_length", t->generation);
-    STATUS_TRY(size_is(g, key, t->head_dim));
-    STATUS_TRY(size_is(g, "clip.vision.projection_dim", t->width));
-    STATUS_TRY(is_true(g, "clip.has_vision_encoder"));
-    STATUS_TRY(is_true(g, "clip.use_gelu"));
-    STATUS_TRY(halves_check(g, "clip.vision.image_mean"));
-    return halves_check(g, "clip.vision.image_std");
+    STATUS_TRY(size_is(files, key, t->head_dim));
+    STATUS_TRY(size_is(files, "clip.vision.projection_dim", t->width));
+    STATUS_TRY(is_true(files->vision, "clip.has_vision_encoder"));
+    STATUS_TRY(is_true(files->vision, "clip.use_gelu"));
+    STATUS_TRY(halves_check(files->vision, "clip.vision.image_mean"));
+    return halves_check(files->vision, "clip.vision.image_std");
 }
 
-pali_status config_gguf_read(config *out, const gguf *g) {
+/* The vision tower's file, where it is one of its own. Other models have other projectors behind a tower like ours. */
+static pali_status vision_check(const weights_values *files, const weights *w) {
+    const gguf *g = files->vision;
+    const char *arch = "";
+    size_t n = 0;
+    if (!g)
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: a text model without vision tower (clip.vision.image_size and v.patch_embd.weight): "
+                           "expected a mmproj file beside it (*mmproj*.gguf), or its path", files->text->path);
+    if (g == files->text) return PALI_OK;
+    STATUS_TRY(gguf_get_string(g, "general.architecture", &arch, &n));
+    if (n != 4 || memcmp(arch, "clip", 4) != 0)
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: general.architecture: '%.*s', expected clip, a vision tower", g->path, (int)(n < 64 ? n : 64), arch);
+    for (size_t i = 0; i < w->n_entries; i++)
+        if (strncmp(w->entries[i].name, "mm.", 3) == 0 && strncmp(w->entries[i].name, "mm.0.", 5) != 0)
+            return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: a projector of another kind, expected one linear layer, mm.0 or mm.input_projection",
+                               w->entries[i].file, w->entries[i].file_name);
+    return PALI_OK;
+}
+
+pali_status config_gguf_read(config *out, const weights_values *values, const weights *w) {
     config *c = out;
     *c = (config){0};
-    STATUS_TRY(generation_read(&c->text.generation, g));
-    if (!gguf_find(g, "clip.vision.image_size") && !tensor_find(g, "v.patch_embd.weight"))
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: no vision tower (clip.vision.image_size and v.patch_embd.weight are missing): expected a PaliGemma, not a text model", g->path);
+    STATUS_TRY(generation_read(&c->text.generation, values->text));
+    STATUS_TRY(vision_check(values, w));
     config_defaults(c);
     config_text_defaults(&c->text);
     c->vit.norm_eps = 1e-6f;
     for (size_t i = 0; i < N_FIELDS; i++)
-        if (!k_fields[i].gemma2 || c->text.generation == 2) STATUS_TRY(field_read(c, g, &k_fields[i]));
-    if (c->text.generation == 2) STATUS_TRY(pattern_read(&c->text, g));
-    if (c->text.vocab_size == 0) STATUS_TRY(vocab_from_table(&c->text, g));
-    STATUS_TRY(fields_check(c, g));
+        if (!k_fields[i].gemma2 || c->text.generation == 2) STATUS_TRY(field_read(c, values, &k_fields[i]));
+    if (c->text.generation == 2) STATUS_TRY(pattern_read(&c->text, values->text));
+    if (c->text.vocab_size == 0) STATUS_TRY(vocab_from_table(&c->text, values->text, w));
+    STATUS_TRY(fields_check(c, values));
     if (!(c->text.attn_scale > 0)) c->text.attn_scale = scale_by_default(&c->text);
     c->vit.n_patches = c->vit.image_size / c->vit.patch_size * (c->vit.image_size / c->vit.patch_size);
     return PALI_OK;

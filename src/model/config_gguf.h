@@ -4,12 +4,12 @@
 #ifndef PALI_MODEL_CONFIG_GGUF_H
 #define PALI_MODEL_CONFIG_GGUF_H
 
-#include "io/gguf.h"
 #include "io/gguf_write.h"
 #include "model/config.h"
+#include "model/weights.h"
 
 /* Errors name the file and the key. The table's rows, if no key tells them, are those of the tensor. */
-pali_status config_gguf_read(config *out, const gguf *g);
+pali_status config_gguf_read(config *out, const weights_values *values, const weights *w);
 void config_gguf_write(const config *c, gguf_writer *w);
 
 #endif

@@ -76,6 +76,7 @@ static pali_status tensors_list(model *m) {
         to->name = mem_copy_string(from->name);
         if (!to->name) return status_no_memory(SPEC_NAME_MAX);
         to->file = entry ? entry->file : "";
+        to->stored = entry ? entry->dtype_name : "";
         /* Vectors are held in f32; what is worth telling is how they are stored. */
         pali_dtype held = from->matrix ? from->matrix->dtype : PALI_DTYPE_F32;
         to->dtype = from->vector && entry ? entry->dtype : held;
@@ -158,6 +159,8 @@ static pali_status model_make(model **out, model *m, const model_options *o, con
 
 /* config.json and the files, into *m. */
 static pali_status dir_open(model *m, const char *path) {
+    m->path = mem_copy_string(path);
+    if (!m->path) return status_no_memory(strlen(path));
     char *config_path = file_join(path, "config.json"), *adapter = file_join(path, "adapter_config.json");
     pali_status s = config_path && adapter ? PALI_OK : status_no_memory(strlen(path));
     if (s == PALI_OK && file_exists(adapter) && !file_exists(config_path))
@@ -172,18 +175,20 @@ static pali_status dir_open(model *m, const char *path) {
     return s;
 }
 
-/* One file with everything. What it says of the config must agree with its tensors. */
-static pali_status gguf_file_open(model *m, const char *path) {
-    const gguf *g;
-    STATUS_TRY(weights_open_gguf(&m->weights, path, &g));
-    return config_gguf_read(&m->cfg, g);
+/* One file with everything, or several. What they say of the config must agree with their tensors. */
+static pali_status gguf_files_open(model *m, const char *path, const model_options *o) {
+    weights_values values;
+    STATUS_TRY(weights_open_gguf(&m->weights, path, o->mmproj_path, &values));
+    m->path = mem_copy_string(values.text->path);
+    return m->path ? config_gguf_read(&m->cfg, &values, m->weights) : status_no_memory(strlen(path));
 }
 
 /* Weights and nothing else. A config.json in its directory is asked where the sizes are not those of a released model. */
 static pali_status npz_file_open(model *m, const char *path) {
     char *dir = file_dir(path), *config_path = dir ? file_join(dir, "config.json") : NULL;
     bool has_config = config_path && file_exists(config_path);
-    pali_status s = config_path ? weights_open_npz(&m->weights, path) : status_no_memory(strlen(path));
+    m->path = mem_copy_string(path);
+    pali_status s = config_path && m->path ? weights_open_npz(&m->weights, path) : status_no_memory(strlen(path));
     if (s == PALI_OK) s = config_npz_read(&m->cfg, m->weights, path, has_config ? config_path : NULL);
     mem_free(dir);
     mem_free(config_path);
@@ -194,19 +199,17 @@ bool model_is_npz(const char *path) {
     return file_exists(path) && !file_is_dir(path) && (has_ending(path, ".npz") || file_begins(path, "PK"));
 }
 
-static pali_status any_open(model *m, const char *path) {
+static pali_status any_open(model *m, const char *path, const model_options *o) {
     if (!file_exists(path)) return status_fail(PALI_ERR_IO, "%s: no such file or directory", path);
-    m->path = mem_copy_string(path);
-    if (!m->path) return status_no_memory(strlen(path));
     if (file_is_dir(path)) return dir_open(m, path);
-    return model_is_npz(path) ? npz_file_open(m, path) : gguf_file_open(m, path);
+    return model_is_npz(path) ? npz_file_open(m, path) : gguf_files_open(m, path, o);
 }
 
 pali_status model_load(model **out, const char *path, const model_options *options) {
     *out = NULL;
     model *m = mem_calloc(1, sizeof *m);
     if (!m) return status_no_memory(sizeof *m);
-    pali_status s = any_open(m, path);
+    pali_status s = any_open(m, path, options);
     if (s != PALI_OK) {
         model_free(m);
         return s;
@@ -233,7 +236,7 @@ pali_status model_outline(model **out, weights_memory *memory, const char *name,
     *out = NULL;
     model *m = mem_calloc(1, sizeof *m);
     if (!m) return status_no_memory(sizeof *m);
-    pali_status s = random ? config_named(&m->cfg, name) : any_open(m, name);
+    pali_status s = random ? config_named(&m->cfg, name) : any_open(m, name, options);
     if (s == PALI_OK) s = model_list(m, options);
     if (s == PALI_OK) s = weights_plan(memory, m->weights, &m->spec, dtypes_of(options, random), name);
     if (s != PALI_OK) {

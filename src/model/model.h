@@ -12,6 +12,7 @@ typedef struct model_tensor {
     char *name;        /* canonical */
     const char *file;  /* owned by the model's list of files */
     pali_dtype dtype;
+    const char *stored; /* its type there, as the format calls it; "": nowhere (random models) */
     size_t n_dims, dims[4];
 } model_tensor;
 
@@ -20,7 +21,7 @@ typedef struct model {
     vit vit;
     gemma text;
     spec spec;          /* its tensors: those of the table that are there */
-    char *path;         /* where it came from, NULL: nowhere (random models); the tokenizer lies there */
+    char *path;         /* where it came from: a directory, or the file (of several the first) with the tokenizer; NULL: nowhere (random models) */
     char name[64];
     uint64_t weight_bytes;
     model_tensor *tensors;
@@ -35,11 +36,12 @@ typedef struct model_options {
     int n_threads;
     bool no_sliding_window, no_final_softcap;
     bool no_prefault; /* weights are not brought into memory ahead of their use */
+    const char *mmproj_path; /* the file of the vision tower of a text model's .gguf file; NULL: the only one beside it */
     pali_progress_fn progress;
     void *user;
 } model_options;
 
-/* `path`: a directory in Hugging Face layout, a .gguf file or a big_vision .npz file. */
+/* `path`: a directory in Hugging Face layout, a .gguf file (weights.h says which others go with it) or a big_vision .npz file. */
 pali_status model_load(model **out, const char *path, const model_options *options);
 pali_status model_random(model **out, const char *shape, uint64_t seed, const model_options *options);
 pali_status model_random_of(model **out, const config *cfg, uint64_t seed, const model_options *options);

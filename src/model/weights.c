@@ -82,7 +82,7 @@ weights_entry *weights_of(const weights *w, const spec_tensor *t) {
 
 bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b) {
     const weights_entry *s = weights_of(w, a), *t = weights_of(w, b);
-    return s && t && s->dtype == t->dtype && s->n_dims == t->n_dims && memcmp(s->dims, t->dims, s->n_dims * sizeof *s->dims) == 0 &&
+    return s && t && s->dtype == t->dtype && s->decode == t->decode && s->n_dims == t->n_dims && memcmp(s->dims, t->dims, s->n_dims * sizeof *s->dims) == 0 &&
            s->n_bytes == t->n_bytes && memcmp(s->data, t->data, s->n_bytes) == 0;
 }
 

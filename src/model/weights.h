@@ -5,6 +5,7 @@
 #define PALI_MODEL_WEIGHTS_H
 
 #include "io/gguf.h"
+#include "io/gguf_decode.h"
 #include "model/spec.h"
 #include "tensor/exec.h"
 
@@ -15,7 +16,9 @@ typedef struct weights_entry {
     const char *file;       /* path, owned by weights */
     const char *file_name;  /* the tensor's name in the file, owned by the file's handle */
     pali_dtype dtype;       /* AUTO: none that weights can have */
-    const char *dtype_name; /* as the format calls it, for messages; static */
+    gguf_decoder decode;    /* reads rows of a type that is AUTO, so that they can be converted; NULL: none does */
+    const char *dtype_name; /* as the format calls it; static */
+    size_t block;           /* rows are padded to a multiple of so many elements; 0: they are not */
     size_t n_dims, dims[WEIGHTS_MAX_DIMS];
     bool fortran_order;     /* the first dim runs fastest, not the last */
     const uint8_t *data;    /* any alignment; stays valid while the file's handle is open */
@@ -47,12 +50,18 @@ typedef struct weights {
 
 /* Opens model.safetensors, or the shards that model.safetensors.index.json names, inside `dir`. */
 pali_status weights_open(weights **out, const char *dir);
-/* Opens a .gguf file. *file is its handle, owned by *out. */
-pali_status weights_open_gguf(weights **out, const char *path, const gguf **file);
 /* Opens a .npz file of big_vision. Entries are its arrays, without SPEC_NPZ_PREFIX; several tensors have one in common. */
 pali_status weights_open_npz(weights **out, const char *path);
 /* The same over memory that stays valid. */
 pali_status weights_parse_npz(weights **out, const uint8_t *bytes, size_t n_bytes, const char *name);
+/* What a model's values are read from. */
+typedef struct weights_values {
+    const gguf *text, *vision; /* the same where one file has both; vision NULL: there is none. Owned by the weights */
+} weights_values;
+
+/* Opens a .gguf file, or all parts of one that was split, of which `path` may be any; and where it is a text model alone, the
+ * file of its vision tower: `mmproj` or, if that is NULL, the only *mmproj*.gguf beside it. */
+pali_status weights_open_gguf(weights **out, const char *path, const char *mmproj, weights_values *values);
 void weights_free(weights *w);
 
 /* For sources. Takes over path and handle, also when it fails. */

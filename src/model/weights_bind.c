@@ -39,6 +39,7 @@ typedef struct piece {
     const weights_entry *entry;
     const void *from; /* its first row here; NULL: random */
     pali_dtype from_dtype, to_dtype;
+    size_t from_bytes; /* of a row */
     void *to;
     size_t rows, cols;
     uint64_t seed;
@@ -65,7 +66,7 @@ static pali_status pieces_add(piece_list *list, const piece *whole) {
         }
         piece *p = &list->pieces[list->n];
         *p = *whole;
-        if (p->from) p->from = (const char *)whole->from + at * dtype_bytes(whole->from_dtype, whole->cols);
+        if (p->from) p->from = (const char *)whole->from + at * whole->from_bytes;
         p->to = (char *)whole->to + at * dtype_bytes(whole->to_dtype, whole->cols);
         p->rows = whole->rows - at < step ? whole->rows - at : step;
         p->seed = whole->seed + list->n++;
@@ -78,6 +79,18 @@ pali_status weights_unfit(const char *file, const char *name, pali_dtype dtype) 
     return status_fail(PALI_ERR_FORMAT, "%s: %s: a weight is not a number or beyond 65504, and cannot be quantized", file, name);
 }
 
+/* false: a row could not be converted. */
+static bool piece_convert(const piece *p, const kernels *k, float *row) {
+    const mat from = {.dtype = p->from_dtype, .rows = p->rows, .cols = p->cols, .data = p->from};
+    if (!p->entry->decode) return mat_rows_convert(k, p->to, p->to_dtype, &from, 0, p->rows, row);
+    bool fits = true;
+    for (size_t r = 0; r < p->rows && fits; r++) {
+        p->entry->decode(row, (const uint8_t *)p->from + r * p->from_bytes, p->cols);
+        fits = mat_row_store(k, (char *)p->to + r * dtype_bytes(p->to_dtype, p->cols), p->to_dtype, row, p->cols);
+    }
+    return fits;
+}
+
 static void piece_task(void *context, size_t task, size_t worker) {
     const chunk_job *job = context;
     const piece_list *list = job->context;
@@ -85,9 +98,8 @@ static void piece_task(void *context, size_t task, size_t worker) {
     const kernels *k = list->e->k;
     float *row = list->e->worker[worker].data;
     if (p->from) {
-        const mat from = {.dtype = p->from_dtype, .rows = p->rows, .cols = p->cols, .data = p->from};
-        p->unfit = !mat_rows_convert(k, p->to, p->to_dtype, &from, 0, p->rows, row);
-        file_map_drop(p->from, p->rows * dtype_bytes(p->from_dtype, p->cols)); /* source and copy must not both stay resident */
+        p->unfit = !piece_convert(p, k, row);
+        file_map_drop(p->from, p->rows * p->from_bytes); /* source and copy must not both stay resident */
         return;
     }
     uint64_t state = p->seed * 0x9e3779b97f4a7c15u + 1;
@@ -136,12 +148,12 @@ static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) 
 /* Rows of quantized matrices are whole blocks, so the entry's may be longer than the matrix's. */
 static pali_status entry_check(const weights_entry *entry, const spec_tensor *t, spec_layout layout) {
     size_t wanted[SPEC_NPZ_MAX_DIMS], n_dims = t->n_dims, last = n_dims - 1;
-    bool blocks = layout == SPEC_GGUF && t->matrix && t->n_dims == 2;
-    if (entry->dtype == PALI_DTYPE_AUTO || (dtype_is_blocks(entry->dtype) && !blocks)) /* before the shape: packed weights have another one too */
+    bool blocks = layout == SPEC_GGUF && t->matrix && t->n_dims == 2, known = entry->dtype != PALI_DTYPE_AUTO || entry->decode;
+    if (!known || ((entry->decode || dtype_is_blocks(entry->dtype)) && !blocks)) /* before the shape: packed weights have another one too */
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported%s: expected %s", entry->file, entry->file_name, entry->dtype_name,
-                           entry->dtype == PALI_DTYPE_AUTO ? " yet" : " here", blocks ? "F32, BF16, F16, Q8_0, Q4_0, Q4_1 or Q4_K" : "F32, BF16 or F16");
+                           known ? " here" : " yet", blocks ? "F32, BF16, F16 or one of Q2_K to Q8_0" : "F32, BF16 or F16");
     memcpy(wanted, t->dims, sizeof t->dims);
-    wanted[last] = gguf_row_width(entry->dtype, wanted[last]);
+    if (entry->block) wanted[last] = (wanted[last] + entry->block - 1) / entry->block * entry->block;
     if (layout == SPEC_NPZ) n_dims = spec_npz_shape(wanted, &t->npz, strcmp(entry->name, t->npz.name) == 0);
     if (entry->n_dims != n_dims || memcmp(entry->dims, wanted, n_dims * sizeof *wanted) != 0) {
         char has[128], wants[128];
@@ -152,10 +164,11 @@ static pali_status entry_check(const weights_entry *entry, const spec_tensor *t,
     return PALI_OK;
 }
 
-/* The dtype a tensor will be held in. */
+/* The dtype a tensor will be held in. Types that can only be read become 8 bits: a little more memory than 5 or 6 and next to
+ * no further loss. */
 static pali_dtype dtype_held(const weights_entry *entry, const spec_tensor *t, spec_dtypes asked) {
     pali_dtype dtype = spec_dtype(t, asked);
-    return dtype != PALI_DTYPE_AUTO ? dtype : entry ? entry->dtype : PALI_DTYPE_BF16;
+    return dtype != PALI_DTYPE_AUTO ? dtype : !entry ? PALI_DTYPE_BF16 : entry->decode ? PALI_DTYPE_Q8_0 : entry->dtype;
 }
 
 static size_t matrix_bytes(const spec_tensor *t, pali_dtype dtype) { /* to the next cache line */
@@ -262,8 +275,8 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
         } else {
             m->data = at;
             if (!gathered)
-                status = pieces_add(&list, &(piece){.entry = entry, .from = entry->data, .from_dtype = entry->dtype, .to_dtype = m->dtype, .to = at,
-                                                .rows = m->rows, .cols = m->cols});
+                status = pieces_add(&list, &(piece){.entry = entry, .from = entry->data, .from_dtype = entry->dtype, .to_dtype = m->dtype,
+                                                    .from_bytes = entry->n_bytes / m->rows, .to = at, .rows = m->rows, .cols = m->cols});
             at += matrix_bytes(t, m->dtype);
         }
     }

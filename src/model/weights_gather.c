@@ -157,7 +157,7 @@ static pali_status batch_run(gatherer *g) {
     pool_run(g->e->pool, g->n_ranges, fetch_task, g);
     pool_run(g->e->pool, g->n_pieces, piece_task, g);
     for (size_t i = 0; i < g->n_pieces; i++)
-        if (g->pieces[i].unfit) return weights_unfit(g->pieces[i].from->entry->file, g->pieces[i].from->entry->file_name);
+        if (g->pieces[i].unfit) return weights_unfit(g->pieces[i].from->entry->file, g->pieces[i].from->entry->file_name, g->pieces[i].from->to_dtype);
     for (size_t i = 0; i < g->n; i++) {
         const source *s = &g->sources[i];
         file_map_drop(s->data, source_map_bytes(s));

@@ -35,12 +35,18 @@ static bool row_fits(const float *row, size_t n, pali_dtype dtype) {
     return !unfit;
 }
 
+bool mat_row_store(const kernels *k, void *out, pali_dtype dtype, const float *row, size_t cols) {
+    if (!row_fits(row, cols, dtype)) return false;
+    k->from_f32[dtype](out, row, cols);
+    return true;
+}
+
 bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *w, size_t first, size_t n, float *row) {
     size_t out_bytes = dtype_bytes(dtype, w->cols);
-    for (size_t r = 0; r < n; r++) {
+    bool fits = true;
+    for (size_t r = 0; r < n && fits; r++) {
         mat_rows_f32(k, row, w, first + r, 1);
-        if (!row_fits(row, w->cols, dtype)) return false;
-        k->from_f32[dtype]((char *)out + r * out_bytes, row, w->cols);
+        fits = mat_row_store(k, (char *)out + r * out_bytes, dtype, row, w->cols);
     }
-    return true;
+    return fits;
 }

@@ -55,5 +55,7 @@ void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size
 /* The same rows in another dtype, by way of f32; `row` has room for one. false: a weight is beyond what
  * half floats can be, which the dtype is made of, or is to be quantized and not a number. */
 bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *w, size_t first, size_t n, float *row);
+/* The same of one row that is there as f32. */
+bool mat_row_store(const kernels *k, void *out, pali_dtype dtype, const float *row, size_t cols);
 
 #endif

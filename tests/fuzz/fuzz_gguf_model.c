@@ -18,7 +18,7 @@ static void check_weights(const model *m) {
     const file_map *map = &((const gguf *)m->weights->files[0].handle)->map;
     for (size_t i = 0; i < m->spec.n; i++) {
         const mat *w = m->spec.tensors[i].matrix;
-        if (!w) continue;
+        if (!w || !weights_is_mapped(m->weights, w->data)) continue; /* types that cannot be held are converted */
         const uint8_t *at = w->data;
         size_t n = w->rows * mat_row_bytes(w);
         if (at < map->data || at > map->data + map->n_bytes || n > (size_t)(map->data + map->n_bytes - at)) abort();
