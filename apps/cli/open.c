@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "memory.h"
@@ -33,6 +34,7 @@ static void options_stored(cli *c, pali_model_options *options) {
     const args *a = &c->args;
     pali_model_options_init(options);
     options->tokenizer_path = a->tokenizer;
+    options->mmproj_path = a->mmproj;
     options->n_threads = (int32_t)a->n_threads;
     options->no_sliding_window = a->no_sliding_window;
     options->no_final_softcap = a->no_final_softcap;
@@ -48,11 +50,36 @@ int cli_model_options(cli *c, pali_model_options *options) {
     return model_check(c);
 }
 
+/* A type of a file that no matrix is held in. */
+static bool is_only_read(const char *stored) {
+    bool known = !*stored;
+    for (int d = PALI_DTYPE_F32; d <= PALI_DTYPE_INT8; d++) known |= !strcasecmp(stored, pali_dtype_name((pali_dtype)d));
+    return !known;
+}
+
+/* What became of such types, a line for each. */
+static void note_types(cli *c, const pali_model *model) {
+    size_t n = pali_model_tensor_count(model);
+    for (size_t i = 0; i < n; i++) {
+        pali_tensor_info t = {.struct_size = sizeof t}, other = {.struct_size = sizeof other};
+        size_t before = 0, same = 0;
+        if (pali_model_get_tensor(model, i, &t) != PALI_OK || !is_only_read(t.stored)) continue;
+        for (size_t j = 0; j < n && pali_model_get_tensor(model, j, &other) == PALI_OK; j++) {
+            if (strcmp(other.stored, t.stored) != 0 || other.dtype != t.dtype) continue;
+            before += j < i;
+            same++;
+        }
+        if (!before) cli_note(c, "%zu tensors of type %s are held as %s", same, t.stored, pali_dtype_name(t.dtype));
+    }
+}
+
 static int model_open(cli *c, pali_model **model, const pali_model_options *options) {
     const args *a = &c->args;
     pali_status status = a->random ? pali_model_random(model, a->random, a->seed, options) : pali_model_load(model, a->model, options);
     cli_progress_clear(c);
-    return status == PALI_OK ? CLI_OK : cli_fail_library(c, status, "model");
+    if (status != PALI_OK) return cli_fail_library(c, status, "model");
+    if (a->verbose) note_types(c, *model);
+    return CLI_OK;
 }
 
 int cli_open_stored(cli *c, pali_model **model) {

@@ -91,6 +91,8 @@ const size_t command_count = sizeof command_table / sizeof *command_table;
 #define AT(field) offsetof(args, field)
 const option option_table[] = {
     {"model", 'm', OPTION_TEXT, AT(model), "PATH", 0, 0, LOADING, "model: a directory in Hugging Face layout, a .gguf file or a .npz file of big_vision"},
+    {"mmproj", 0, OPTION_TEXT, AT(mmproj), "FILE", 0, 0, LOADING,
+     "vision tower of a .gguf file that has a text model alone (default: the only *mmproj*.gguf beside it)"},
     {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), "FILE", 0, 0, LOADING & ~(unsigned)BENCH,
      "tokenizer.json, tokenizer.model or a .gguf file (default: beside or in the model)"},
     {"image", 'i', OPTION_LIST, AT(images), "FILE", 0, 0, RUN | SCORE | EMBED | TOKENIZE | BENCH | OBJECTS,

@@ -17,7 +17,7 @@ typedef struct text_list {
 } text_list;
 
 typedef struct args {
-    const char *model, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
+    const char *model, *mmproj, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
         *early_stopping, *box_scale, *constrain, *lang, *draw, *masks, *vae, *format;
     text_list images, answers;
     text_list words; /* what is no option */
