@@ -11,7 +11,8 @@
  * The panel is made anew from the file's own row-major bytes for each tile of nr outputs; at m = 266 that costs a few
  * percent, and in return weights are never repacked or copied. Decode (m small) reads rows directly: dot_rows.
  *
- * Pointers to weights may have any alignment (a checkpoint file decides it); f32 operands are at least 4-aligned. */
+ * Pointers to weights may have any alignment (a checkpoint file decides it); f32 operands are at least 4-aligned. For the types
+ * of kernels/codes.h, `w` of panel_rows, panel_rows_pairs, dot_rows and `x` of to_f32 is a codes_at, and ld the matrix's columns. */
 #ifndef PALI_KERNELS_KERNELS_H
 #define PALI_KERNELS_KERNELS_H
 
@@ -44,6 +45,7 @@ typedef struct kernels {
     /* out: KERNELS_PAIRS_HEADER words for what the level keeps of the row, then k columns of x, k rounded up to 16. */
     void (*pairs_x)(uint32_t *out, const float *x, size_t k);
     /* nr such words, then element (i / 2) * nr + j with elements i (low half) and i + 1 (high half) of row j. */
+    /* (NF4, FP4: weights that are rounded to a type which has such panels) */
     void (*panel_rows_pairs[KERNELS_N_DTYPES])(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k);
     /* Rows of x, header included, lie ldx words apart. */
     void (*gemm_panel_pairs)(float *c, size_t ldc, const uint32_t *x, size_t ldx, const uint32_t *panel, size_t m, size_t n,

@@ -401,6 +401,7 @@ static void check_level(void) {
     check_nan();
     check_pairs();
     check_blocks();
+    check_codes();
 }
 
 /* ---- Rates ---- */
@@ -489,6 +490,7 @@ static void bench_level(void) {
     free(r.panel_pairs);
     free(r.weights);
     bench_blocks();
+    bench_codes();
 }
 
 /* check [--bench] [LEVEL]: all levels, or one */

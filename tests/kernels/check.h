@@ -39,4 +39,8 @@ void check_pairs_error(bool print);
 void check_blocks(void);
 void bench_blocks(void);
 
+/* check_codes.c */
+void check_codes(void);
+void bench_codes(void);
+
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/halffloat.h"
+#include "kernels/codes.h"
 #include "kernels/kernels.h"
 
 #define NR 16u
@@ -24,6 +25,15 @@ static inline float load_bf16(const void *w, size_t i) {
 }
 static inline float load_f16(const void *w, size_t i) {
     return half_from_f16(load_u16(w, i));
+}
+/* Element i from a place in a matrix of codes (kernels/codes.h). */
+static inline float load_4bit(const void *w, size_t i) {
+    const codes_at *at = w;
+    return codes_4bit(at->of, at->row * at->of->cols + at->col + i);
+}
+static inline float load_int8(const void *w, size_t i) {
+    const codes_at *at = w;
+    return codes_int8(at->of, at->row * at->of->cols + at->col + i);
 }
 
 /* The kernels that read weights, once per element type. */
@@ -48,6 +58,8 @@ static inline float load_f16(const void *w, size_t i) {
 DEFINE_WEIGHT_KERNELS(f32)
 DEFINE_WEIGHT_KERNELS(bf16)
 DEFINE_WEIGHT_KERNELS(f16)
+DEFINE_WEIGHT_KERNELS(4bit)
+DEFINE_WEIGHT_KERNELS(int8)
 
 static void panel_cols(float *panel, const float *b, size_t ld, size_t n, size_t k) {
     for (size_t i = 0; i < k; i++)
@@ -164,5 +176,12 @@ void kernels_fill_ref(kernels *k) {
         .to_f32 = {NULL, to_f32_f32, to_f32_bf16, to_f32_f16},
         .from_f32 = {NULL, from_f32_f32, from_f32_bf16, from_f32_f16},
     };
+#define FILL_CODES(DTYPE, T)               \
+    k->panel_rows[DTYPE] = panel_rows_##T; \
+    k->dot_rows[DTYPE] = dot_rows_##T;     \
+    k->to_f32[DTYPE] = to_f32_##T
+    FILL_CODES(PALI_DTYPE_NF4, 4bit);
+    FILL_CODES(PALI_DTYPE_FP4, 4bit);
+    FILL_CODES(PALI_DTYPE_INT8, int8);
     kernels_fill_ref_blocks(k);
 }

@@ -87,12 +87,32 @@ static void k_gemm_panel(float *c, size_t ldc, const float *a, size_t lda, const
  * one weight row after the other is the purest stream. A longer x comes from L2, and its misses crowd out the stream (12.8
  * instead of 30 GB/s at k = 16384, with or without blocking k or prefetching): several weight rows then share its loads. */
 #define DOT_LONG 4096u
+
+/* The two ends of it. */
+static inline __attribute__((always_inline)) void dot_begin(vf acc[KERNELS_DOT_ROWS][DOT_ACC], const size_t n) {
+    UNROLL
+    for (size_t r = 0; r < n; r++) {
+        UNROLL
+        for (size_t u = 0; u < DOT_ACC; u++) acc[r][u] = v_zero();
+    }
+}
+
+static inline __attribute__((always_inline)) void dot_end(float *y, size_t ldy, vf acc[KERNELS_DOT_ROWS][DOT_ACC], const size_t m, const size_t rows,
+                                                          bool accumulate) {
+    UNROLL
+    for (size_t r = 0; r < m * rows; r++) {
+        UNROLL
+        for (size_t u = 1; u < DOT_ACC; u++) acc[r][0] = v_add(acc[r][0], acc[r][u]);
+        float sum = v_hsum(acc[r][0]), *to = rows > 1 ? y + r : y + r * ldy;
+        *to = accumulate ? *to + sum : sum;
+    }
+}
+
+/* dot_part adds k columns to the sums, [m or rows] of them: one of the two is 1. k is a multiple of DOT_ACC * VL but for the last. */
 #define DEFINE_DOT(T, BYTES)                                                                                                \
-    static inline __attribute__((always_inline)) void dot_##T(float *y, size_t ldy, const float *x, size_t ldx, const char *w, \
-                                                              size_t ld_bytes, const size_t m, const size_t rows, size_t k,    \
-                                                              bool accumulate) {                                            \
-        vf acc[KERNELS_DOT_ROWS][DOT_ACC]; /* [m or rows]: one of them is 1 */                                              \
-        UNROLL for (size_t r = 0; r < m * rows; r++) UNROLL for (size_t u = 0; u < DOT_ACC; u++) acc[r][u] = v_zero();      \
+    static inline __attribute__((always_inline)) void dot_part_##T(vf acc[KERNELS_DOT_ROWS][DOT_ACC], const float *x, size_t ldx, \
+                                                                   const char *w, size_t ld_bytes, const size_t m,          \
+                                                                   const size_t rows, size_t k) {                           \
         size_t i = 0;                                                                                                       \
         for (; i + DOT_ACC * VL <= k; i += DOT_ACC * VL) {                                                                  \
             UNROLL for (size_t u = 0; u < DOT_ACC; u++) {                                                                   \
@@ -118,11 +138,14 @@ static void k_gemm_panel(float *c, size_t ldc, const float *a, size_t lda, const
                     acc[r + j][1] = v_fma(weight, v_load_n(x + r * ldx + i, k - i), acc[r + j][1]);                         \
             }                                                                                                               \
         }                                                                                                                   \
-        UNROLL for (size_t r = 0; r < m * rows; r++) {                                                                      \
-            UNROLL for (size_t u = 1; u < DOT_ACC; u++) acc[r][0] = v_add(acc[r][0], acc[r][u]);                            \
-            float sum = v_hsum(acc[r][0]), *to = rows > 1 ? y + r : y + r * ldy;                                            \
-            *to = accumulate ? *to + sum : sum;                                                                             \
-        }                                                                                                                   \
+    }                                                                                                                       \
+    static inline __attribute__((always_inline)) void dot_##T(float *y, size_t ldy, const float *x, size_t ldx, const char *w, \
+                                                              size_t ld_bytes, const size_t m, const size_t rows, size_t k,    \
+                                                              bool accumulate) {                                            \
+        vf acc[KERNELS_DOT_ROWS][DOT_ACC];                                                                                  \
+        dot_begin(acc, m * rows);                                                                                           \
+        dot_part_##T(acc, x, ldx, w, ld_bytes, m, rows, k);                                                                 \
+        dot_end(y, ldy, acc, m, rows, accumulate);                                                                          \
     }                                                                                                                       \
     static void k_dot_rows_##T(float *y, size_t ldy, const float *x, size_t ldx, const void *w, size_t ld, size_t m, size_t n, \
                                size_t k, bool accumulate) {                                                                 \

@@ -5,6 +5,10 @@
 
 #include "kernels/tmpl/loops.h"
 
+#include "kernels/x86/avx2_codes.h"
+
+#include "kernels/tmpl/codes_rows.h"
+
 #define OFFSETS 0
 #define vi_panel8(x) (x)
 
@@ -25,6 +29,7 @@ static inline __m256i dot8_pairs(__m256i w, __m256i x) {
 
 void kernels_fill_avx2(kernels *k) {
     loops_fill(k);
+    codes_fill(k);
     blocks_fill(k);
     quantize_fill(k);
 }

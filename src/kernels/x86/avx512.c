@@ -5,6 +5,11 @@
 
 #include "kernels/tmpl/loops.h"
 
+#include "kernels/x86/avx512_codes.h"
+
+#include "kernels/tmpl/codes_rows.h"
+
 void kernels_fill_avx512(kernels *k) {
     loops_fill(k);
+    codes_fill(k);
 }

@@ -56,6 +56,8 @@ static inline void v_store_bf16(uint16_t *p, vf x) {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(rounded));
 }
 
+#define v_store_f16(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))
+
 #define vu_zero() _mm512_setzero_si512()
 #define vu_load(p) _mm512_loadu_si512(p)
 #define vu_store(p, x) _mm512_storeu_si512(p, x)

@@ -5,6 +5,10 @@
 
 #include "kernels/tmpl/panel.h"
 
+#include "kernels/x86/avx512_codes.h"
+
+#include "kernels/tmpl/codes_pairs.h"
+
 static void pairs_x(uint32_t *out, const float *x, size_t k) {
     uint16_t *halves = (uint16_t *)(out + KERNELS_PAIRS_HEADER);
     for (size_t i = 0; i < k; i += VL) v_store_bf16(halves + i, v_load_n(x + i, k - i < VL ? k - i : VL));
@@ -12,6 +16,12 @@ static void pairs_x(uint32_t *out, const float *x, size_t k) {
 
 static void panel_rows_pairs(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k) {
     pairs_transpose(panel + NR, w, ld, n, k);
+}
+
+/* Weights that are rounded to bf16, so that nothing is lost. */
+static void panel_rows_pairs_4bit(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k) {
+    (void)ld;
+    codes_pairs_transpose(panel + NR, w, n, k);
 }
 
 #define TILE_TYPE uint32_t
@@ -29,5 +39,7 @@ static void gemm_panel_pairs(float *c, size_t ldc, const uint32_t *x, size_t ldx
 void kernels_fill_avx512bf16(kernels *k) {
     k->pairs_x = pairs_x;
     k->panel_rows_pairs[PALI_DTYPE_BF16] = panel_rows_pairs;
+    k->panel_rows_pairs[PALI_DTYPE_NF4] = panel_rows_pairs_4bit;
+    k->panel_rows_pairs[PALI_DTYPE_FP4] = panel_rows_pairs_4bit;
     k->gemm_panel_pairs = gemm_panel_pairs;
 }

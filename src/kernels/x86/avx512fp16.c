@@ -13,6 +13,10 @@
 
 #include "kernels/tmpl/panel.h"
 
+#include "kernels/x86/avx512_codes.h"
+
+#include "kernels/tmpl/codes_pairs.h"
+
 #define RUN ((size_t)16)
 #define X_TOP 3
 #define W_TOP 8
@@ -55,10 +59,9 @@ static inline vu scaled_f16(vu x, vf shift) {
     return _mm512_castph_si512(_mm512_scalef_ph(_mm512_castsi512_ph(x), _mm512_castsi512_ph(both)));
 }
 
-/* Two passes, because a scale must know the largest; what the first wrote is still in cache. */
+/* Two passes, because a scale must know the largest; what the first, the transposition, wrote is still in cache. */
 #define DEFINE_PANEL_ROWS_PAIRS(T)                                                                                          \
-    static void panel_rows_pairs_##T(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k) {                       \
-        pairs_transpose(panel + NR, w, ld, n, k);                                                                           \
+    static void panel_scale_##T(uint32_t *panel, size_t k) {                                                                \
         for (size_t j = 0; j < NR; j += VL) {                                                                               \
             uint32_t *pairs = panel + NR + j;                                                                               \
             vu largest = vu_zero();                                                                                         \
@@ -68,9 +71,23 @@ static inline vu scaled_f16(vu x, vf shift) {
             v_store((float *)(void *)(panel + j), v_sub(v_zero(), shift));                                                  \
             for (size_t i = 0; i < (k + 1) / 2; i++) vu_store(pairs + i * NR, scaled_##T(vu_load(pairs + i * NR), shift));  \
         }                                                                                                                   \
+    }                                                                                                                       \
+    static void panel_rows_pairs_##T(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k) {                       \
+        pairs_transpose(panel + NR, w, ld, n, k);                                                                           \
+        panel_scale_##T(panel, k);                                                                                          \
     }
 DEFINE_PANEL_ROWS_PAIRS(bf16)
 DEFINE_PANEL_ROWS_PAIRS(f16)
+
+/* Weights that are rounded to one of these. */
+static void panel_rows_pairs_4bit(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k) {
+    (void)ld;
+    codes_pairs_transpose(panel + NR, w, n, k);
+    if (((const codes_at *)w)->of->rounding == PALI_DTYPE_BF16)
+        panel_scale_bf16(panel, k);
+    else
+        panel_scale_f16(panel, k);
+}
 
 #define TILE_TYPE uint32_t
 #define TILE_VECTOR vu
@@ -127,5 +144,7 @@ void kernels_fill_avx512fp16(kernels *k) {
     k->pairs_x = pairs_x;
     k->panel_rows_pairs[PALI_DTYPE_BF16] = panel_rows_pairs_bf16;
     k->panel_rows_pairs[PALI_DTYPE_F16] = panel_rows_pairs_f16;
+    k->panel_rows_pairs[PALI_DTYPE_NF4] = panel_rows_pairs_4bit;
+    k->panel_rows_pairs[PALI_DTYPE_FP4] = panel_rows_pairs_4bit;
     k->gemm_panel_pairs = tiles_run;
 }
