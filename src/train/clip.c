@@ -1,0 +1,67 @@
+/* clip.c: global norm and clipping. */
+#include "train/clip.h"
+
+#include <math.h>
+
+#include "base/halffloat.h"
+
+#define RANGE 65536u /* elements of one task */
+#define CHUNK 1024u  /* bf16 gradients become f32 in such pieces */
+
+double clip_sum_squares(const float *x, size_t n) {
+    double lane[8] = {0};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t l = 0; l < 8; l++) lane[l] += (double)x[i + l] * (double)x[i + l];
+    for (; i < n; i++) lane[i % 8] += (double)x[i] * (double)x[i];
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
+typedef struct job {
+    const param *p;
+    double *sums; /* [tasks] */
+} job;
+
+static void sum_task(void *context, size_t task, size_t worker) {
+    (void)worker;
+    const job *j = context;
+    const param *p = j->p;
+    size_t begin = task * RANGE, end = p->n - begin < RANGE ? p->n : begin + RANGE;
+    double sum = 0;
+    for (size_t at = begin; at < end; at += CHUNK) {
+        float room[CHUNK];
+        size_t n = end - at < CHUNK ? end - at : CHUNK;
+        for (size_t i = 0; i < n && !p->grad; i++) room[i] = half_from_bf16(p->grad_half[at + i]);
+        sum += clip_sum_squares(p->grad ? p->grad + at : room, n);
+    }
+    j->sums[task] = sum;
+}
+
+pali_status clip_norm(double *out, exec *e, const params *p) {
+    size_t max_tasks = 1;
+    double total = 0;
+    for (size_t i = 0; i < p->n; i++)
+        if ((p->items[i].n + RANGE - 1) / RANGE > max_tasks) max_tasks = (p->items[i].n + RANGE - 1) / RANGE;
+    double *sums = mem_scratch_get(&e->shared, max_tasks, sizeof *sums);
+    if (!sums) return status_no_memory(max_tasks * sizeof *sums);
+    for (size_t i = 0; i < p->n; i++) {
+        size_t n_tasks = (p->items[i].n + RANGE - 1) / RANGE;
+        job j = {&p->items[i], sums};
+        double sum = 0;
+        pool_run(e->pool, n_tasks, sum_task, &j);
+        for (size_t t = 0; t < n_tasks; t++) sum += sums[t];
+        total += sum;
+    }
+    *out = sqrt(total);
+    return PALI_OK;
+}
+
+float clip_scale(double norm, double max) {
+    if (max <= 0) return 1;
+    float scale = (float)max / ((float)norm + 1e-6f);
+    return scale > 1 ? 1 : scale;
+}
+
+float clip_scale_bv(double norm, double max) {
+    return max > 0 && norm >= max ? (float)(max / norm) : 1;
+}
