@@ -1,0 +1,282 @@
+#include "train/dataset.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "io/json.h"
+#include "train/order.h"
+
+#define CHUNK ((size_t)1 << 16)
+
+/* ---- One row ---- */
+
+static pali_status row_text(const json_t *object, const char *key, const char **out, size_t *n, const char *name) {
+    const json_t *value = json_object_get(object, key);
+    if (!value) return status_fail(PALI_ERR_FORMAT, "%s: no \"%s\"", name, key);
+    if (!json_is_string(value)) return status_fail(PALI_ERR_FORMAT, "%s: %s: expected a string", name, key);
+    *out = json_string_value(value);
+    *n = json_string_length(value);
+    return PALI_OK;
+}
+
+static pali_status row_image(dataset_row *row, const json_t *value, const char *dir, const char *name) {
+    const char *path = json_string_value(value);
+    if (!path || !*path) return status_fail(PALI_ERR_FORMAT, "%s: image: expected the name of a file, or a list of them", name);
+    char *full = *path == '/' ? mem_copy_string(path) : file_join(dir, path);
+    if (!full) return status_no_memory(strlen(path));
+    row->images[row->n_images++] = full;
+    return PALI_OK;
+}
+
+static pali_status row_images(dataset_row *row, const char *dir, const char *name) {
+    const json_t *one = json_object_get(row->json, "image"), *list = json_object_get(row->json, "images"), *value = one ? one : list;
+    if (!value) return status_fail(PALI_ERR_FORMAT, "%s: no \"image\"", name);
+    if (one && list) return status_fail(PALI_ERR_FORMAT, "%s: both \"image\" and \"images\"", name);
+    const size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    if (n == 0 || n > DATASET_MAX_IMAGES) return status_fail(PALI_ERR_LIMIT, "%s: %zu images: expected 1 to %u", name, n, DATASET_MAX_IMAGES);
+    row->images = mem_calloc(n, sizeof *row->images);
+    if (!row->images) return status_no_memory(n * sizeof *row->images);
+    for (size_t i = 0; i < n; i++) STATUS_TRY(row_image(row, json_is_array(value) ? json_array_get(value, i) : value, dir, name));
+    return PALI_OK;
+}
+
+pali_status dataset_row_parse(dataset_row *out, const char *line, size_t n_bytes, const char *dir, const char *name) {
+    *out = (dataset_row){0};
+    STATUS_TRY(json_parse(&out->json, line, n_bytes, name));
+    if (!json_is_object(out->json)) return status_fail(PALI_ERR_FORMAT, "%s: expected an object", name);
+    STATUS_TRY(row_text(out->json, "prefix", &out->prefix, &out->n_prefix, name));
+    STATUS_TRY(row_text(out->json, "suffix", &out->suffix, &out->n_suffix, name));
+    STATUS_TRY(json_get_string(out->json, "id", &out->id, name));
+    return row_images(out, dir, name);
+}
+
+void dataset_row_free(dataset_row *row) {
+    for (size_t i = 0; i < row->n_images; i++) mem_free(row->images[i]);
+    mem_free(row->images);
+    json_decref(row->json);
+    *row = (dataset_row){0};
+}
+
+/* "FILE:LINE" in a fresh block. */
+static char *line_name(const dataset *d, size_t number) {
+    const size_t n = strlen(d->path) + 24;
+    char *name = mem_alloc(n, 1);
+    if (name) (void)snprintf(name, n, "%s:%zu", d->path, number);
+    return name;
+}
+
+static pali_status line_parse(dataset_row *out, const dataset *d, const char *text, size_t n_bytes, size_t number) {
+    char *name = line_name(d, number);
+    *out = (dataset_row){0};
+    if (!name) return status_no_memory(strlen(d->path));
+    pali_status s = dataset_row_parse(out, text, n_bytes, d->dir, name);
+    out->line = number;
+    mem_free(name);
+    return s;
+}
+
+static pali_status line_read(char *text, const dataset *d, const dataset_line *line) {
+    for (size_t got = 0; got < line->n_bytes;) {
+        const ssize_t r = pread(d->fd, text + got, line->n_bytes - got, (off_t)(line->offset + got));
+        if (r < 0 && errno == EINTR) continue;
+        if (r <= 0) return status_fail(PALI_ERR_IO, "%s:%u: cannot read: %s", d->path, line->number, r < 0 ? strerror(errno) : "the file is shorter than it was");
+        got += (size_t)r;
+    }
+    return PALI_OK;
+}
+
+pali_status dataset_row_read(dataset_row *out, const dataset *d, size_t i) {
+    const dataset_line *line = &d->lines[i];
+    char *text = mem_alloc(line->n_bytes, 1);
+    *out = (dataset_row){0};
+    if (!text) return status_no_memory(line->n_bytes);
+    pali_status s = line_read(text, d, line);
+    if (s == PALI_OK) s = line_parse(out, d, text, line->n_bytes, line->number);
+    mem_free(text);
+    return s;
+}
+
+/* ---- Bad rows ---- */
+
+static pali_status bad(dataset *d, const char *message) {
+    d->n_bad++;
+    if (d->on_bad) d->on_bad(d->user, message);
+    if (d->n_bad <= d->max_bad) return PALI_OK;
+    /* The message may be the thread's own, which the new one replaces. */
+    char *last = mem_copy_string(message);
+    pali_status s = status_fail(PALI_ERR_FORMAT, "%s: %zu bad rows, more than the %zu allowed; the last one: %s", d->path, d->n_bad, d->max_bad, last ? last : "");
+    mem_free(last);
+    return s;
+}
+
+pali_status dataset_row_bad(dataset *d, size_t i, const char *message) {
+    const uint8_t bit = (uint8_t)(1u << i % 8);
+    if (d->bad_later[i / 8] & bit) return PALI_OK;
+    d->bad_later[i / 8] |= bit;
+    return bad(d, message);
+}
+
+/* ---- Opening ---- */
+
+/* Goes through the lines. */
+typedef struct reader {
+    dataset *d;
+    char *line;           /* [DATASET_MAX_LINE_BYTES] */
+    uint64_t offset;      /* of the line's begin */
+    size_t n_line;        /* bytes of it, also of those beyond the limit */
+    size_t number;
+    bool blank;           /* so far */
+} reader;
+
+typedef pali_status (*line_fn)(void *context, const reader *r);
+
+static pali_status line_end(reader *r, line_fn fn, void *context) {
+    pali_status s = r->blank ? PALI_OK : fn(context, r);
+    r->offset += r->n_line + 1;
+    r->n_line = 0;
+    r->number++;
+    r->blank = true;
+    return s;
+}
+
+static bool is_blank(char c) {
+    return c == ' ' || c == '\t' || c == '\r';
+}
+
+static void line_add(reader *r, const char *bytes, size_t n) {
+    for (size_t i = 0; r->blank && i < n; i++) r->blank = is_blank(bytes[i]);
+    if (r->n_line < DATASET_MAX_LINE_BYTES) {
+        const size_t room = DATASET_MAX_LINE_BYTES - r->n_line;
+        memcpy(r->line + r->n_line, bytes, n < room ? n : room);
+    }
+    r->n_line += n;
+}
+
+static pali_status chunk_read(char *chunk, ssize_t *n, const dataset *d, uint64_t at) {
+    do *n = pread(d->fd, chunk, CHUNK, (off_t)at);
+    while (*n < 0 && errno == EINTR);
+    return *n < 0 ? status_fail(PALI_ERR_IO, "%s: cannot read: %s", d->path, strerror(errno)) : PALI_OK;
+}
+
+/* Calls fn for every line that is not blank. */
+static pali_status each_line(reader *r, char *chunk, line_fn fn, void *context) {
+    static const char k_mark[3] = {'\xef', '\xbb', '\xbf'}; /* a byte order mark, which Windows puts before UTF-8 */
+    uint64_t at = 0;
+    *r = (reader){.d = r->d, .line = r->line, .number = 1, .blank = true};
+    for (;;) {
+        ssize_t n;
+        STATUS_TRY(chunk_read(chunk, &n, r->d, at));
+        if (n == 0) break;
+        const size_t skip = at == 0 && n >= 3 && !memcmp(chunk, k_mark, 3) ? 3 : 0;
+        const char *from = chunk + skip, *end = chunk + n;
+        r->offset += skip;
+        for (const char *newline; (newline = memchr(from, '\n', (size_t)(end - from))); from = newline + 1) {
+            line_add(r, from, (size_t)(newline - from));
+            STATUS_TRY(line_end(r, fn, context));
+        }
+        line_add(r, from, (size_t)(end - from));
+        at += (uint64_t)n;
+    }
+    return r->n_line ? line_end(r, fn, context) : PALI_OK;
+}
+
+static pali_status count_line(void *context, const reader *r) {
+    size_t *n = context;
+    if (++*n <= ORDER_MAX_ROWS && r->number <= UINT32_MAX) return PALI_OK;
+    return status_fail(PALI_ERR_LIMIT, "%s: more than %u rows", r->d->path, ORDER_MAX_ROWS);
+}
+
+static pali_status images_look(const dataset_row *row, const dataset *d) {
+    struct stat st;
+    for (size_t i = 0; i < row->n_images; i++) {
+        if (stat(row->images[i], &st) != 0) return status_fail(PALI_ERR_IO, "%s:%zu: %s: %s", d->path, row->line, row->images[i], strerror(errno));
+        if (!S_ISREG(st.st_mode)) return status_fail(PALI_ERR_IO, "%s:%zu: %s: not a regular file", d->path, row->line, row->images[i]);
+    }
+    return PALI_OK;
+}
+
+static pali_status line_check(const reader *r) {
+    dataset_row row = {0};
+    pali_status s;
+    if (r->n_line > DATASET_MAX_LINE_BYTES)
+        s = status_fail(PALI_ERR_LIMIT, "%s:%zu: %zu bytes, more than the limit of %zu for a line", r->d->path, r->number, r->n_line, DATASET_MAX_LINE_BYTES);
+    else
+        s = line_parse(&row, r->d, r->line, r->n_line, r->number);
+    if (s == PALI_OK) s = images_look(&row, r->d);
+    dataset_row_free(&row);
+    return s;
+}
+
+static pali_status index_line(void *context, const reader *r) {
+    size_t *cap = context;
+    dataset *d = r->d;
+    pali_status s = line_check(r);
+    if (s == PALI_ERR_MEMORY) return s;
+    if (s != PALI_OK) return bad(d, status_message());
+    if (d->n == *cap) {
+        const size_t more = *cap ? 2 * *cap : 1024;
+        dataset_line *grown = mem_grow(d->lines, d->n, more, sizeof *grown);
+        if (!grown) return status_no_memory(more * sizeof *grown);
+        d->lines = grown;
+        *cap = more;
+    }
+    d->lines[d->n++] = (dataset_line){r->offset, (uint32_t)r->n_line, (uint32_t)r->number};
+    return PALI_OK;
+}
+
+static pali_status index_make(dataset *d, char *line, char *chunk) {
+    reader r = {.d = d, .line = line};
+    size_t n_lines = 0, cap = 0;
+    STATUS_TRY(each_line(&r, chunk, count_line, &n_lines)); /* the budget is a share of them */
+    if (n_lines == 0) return status_fail(PALI_ERR_FORMAT, "%s: no rows: expected one JSON object a line", d->path);
+    if (d->max_bad == DATASET_BAD_DEFAULT) {
+        d->max_bad = n_lines / DATASET_BAD_SHARE;
+        if (d->max_bad < DATASET_BAD_FEW) d->max_bad = DATASET_BAD_FEW;
+    }
+    STATUS_TRY(each_line(&r, chunk, index_line, &cap));
+    if (d->n == 0) return status_prefix(status_fail(PALI_ERR_FORMAT, "%zu rows and none of them good", n_lines), "%s", d->path);
+    d->bad_later = mem_calloc(d->n / 8 + 1, 1);
+    return d->bad_later ? PALI_OK : status_no_memory(d->n / 8 + 1);
+}
+
+static pali_status names_make(dataset *d, const char *path) {
+    const char *slash = strrchr(path, '/');
+    d->path = mem_copy_string(path);
+    d->dir = mem_copy_string(slash ? path : ".");
+    if (!d->path || !d->dir) return status_no_memory(strlen(path));
+    if (slash) d->dir[slash == path ? 1 : slash - path] = 0;
+    return PALI_OK;
+}
+
+static pali_status dataset_fill(dataset *d, const char *path) {
+    struct stat st;
+    STATUS_TRY(names_make(d, path));
+    d->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO in its place must not hang us */
+    if (d->fd < 0) return status_fail(PALI_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (fstat(d->fd, &st) != 0 || !S_ISREG(st.st_mode)) return status_fail(PALI_ERR_IO, "%s: not a regular file", path);
+    char *line = mem_alloc(DATASET_MAX_LINE_BYTES, 1), *chunk = mem_alloc(CHUNK, 1);
+    pali_status s = line && chunk ? index_make(d, line, chunk) : status_no_memory(DATASET_MAX_LINE_BYTES);
+    mem_free(line);
+    mem_free(chunk);
+    return s;
+}
+
+pali_status dataset_open(dataset *d, const char *path, size_t max_bad, dataset_bad_fn on_bad, void *user) {
+    *d = (dataset){.fd = -1, .max_bad = max_bad, .on_bad = on_bad, .user = user};
+    return dataset_fill(d, path);
+}
+
+void dataset_close(dataset *d) {
+    if (d->path && d->fd >= 0) close(d->fd);
+    mem_free(d->path);
+    mem_free(d->dir);
+    mem_free(d->lines);
+    mem_free(d->bad_later);
+    *d = (dataset){.fd = -1};
+}
