@@ -8,19 +8,8 @@
 #define SLOTS_MIN 4u
 #define SLOTS_MAX 64u
 
-/* Eight bytes a step. */
 picture_key picture_key_of(const image *img) {
-    size_t n = img->width * img->height * 3;
-    uint64_t a = 0x9e3779b97f4a7c15u ^ img->width, b = 0xc2b2ae3d27d4eb4fu ^ img->height, word;
-    for (size_t i = 0; i < n; i += 8) {
-        word = 0;
-        memcpy(&word, img->rgb + i, n - i < 8 ? n - i : 8);
-        a = (a ^ word) * 0xff51afd7ed558ccdu;
-        a ^= a >> 32;
-        b = (b + word) * 0x9fb21c651e98df25u;
-        b ^= b >> 29;
-    }
-    return (picture_key){{a, b}};
+    return hash_bytes((hash_key){{img->width, img->height}}, img->rgb, img->width * img->height * 3);
 }
 
 size_t features_slots(size_t n_floats) {

@@ -5,12 +5,11 @@
 
 #include <stdbool.h>
 
+#include "base/hash.h"
 #include "input/image.h"
 
-/* Two independent 64-bit hashes of the size and the pixels: a false match needs 2^-128 of luck. */
-typedef struct picture_key {
-    uint64_t hash[2];
-} picture_key;
+/* Of the size and the pixels. */
+typedef hash_key picture_key;
 
 picture_key picture_key_of(const image *img);
 

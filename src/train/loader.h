@@ -1,0 +1,67 @@
+/* loader.h: rows made ready for the model on a thread of their own: read, tokenized, their pictures decoded and resized.
+ *
+ *   dataset, order --thread: row -> item--> queue of LOADER_AHEAD items --loader_next: micro-batch--> trainer
+ *
+ * Batches come in the order's order whatever the thread's luck. A row that fails is reported, counted and left out when its turn
+ * comes; its batch is smaller by it. The thread goes on from epoch to epoch until the loader is closed. */
+#ifndef PALI_TRAIN_LOADER_H
+#define PALI_TRAIN_LOADER_H
+
+#include <stdatomic.h>
+
+#include "train/augment.h"
+#include "train/dataset.h"
+#include "train/feature_cache.h"
+#include "train/order.h"
+#include "train/sample.h"
+
+#define LOADER_AHEAD 8u /* rows that wait, each with its pictures at R x R: 1.2 MB a picture at 224, 19 MB at 896 */
+
+typedef struct loader_picture {
+    const float *features; /* found in the cache; NULL: not there, then rgb is */
+    float *room;           /* what features may point to */
+    image rgb;             /* [R, R]: resize_to_pixels changes nothing but the form */
+    hash_key key;          /* of its file, with a cache */
+} loader_picture;
+
+typedef struct loader_item {
+    size_t row;            /* of the dataset */
+    sample text;
+    loader_picture *pictures; /* [n_pictures] */
+    size_t n_pictures;
+    pali_status status;    /* not PALI_OK: `message` says why; such items are in no batch */
+    char *message;
+} loader_item;
+
+typedef struct loader_batch {
+    uint64_t epoch;
+    size_t micro;       /* of the epoch */
+    loader_item *items; /* [n] of at most the batch size; none if all its rows are bad */
+    size_t n;
+} loader_batch;
+
+typedef struct loader_options {
+    dataset *data;
+    order *order;             /* the thread's while it runs, apart from its numbers of rows and batches */
+    const sample_rules *rules;
+    size_t image_size;        /* R */
+    resize_filter filter;
+    augment_options augment;  /* zeros: none */
+    feature_cache *cache;     /* NULL: none; not together with augmentation */
+    uint64_t epoch;           /* where to begin */
+    size_t micro;
+} loader_options;
+
+typedef struct loader loader;
+
+/* What the options point to must stay. */
+pali_status loader_open(loader **out, const loader_options *options);
+/* Ends the thread, after the picture it has in hand. */
+void loader_close(loader *l);
+
+/* The next micro-batch; waits for it. Non-zero *cancel (may be NULL) ends the wait with PALI_ERR_CANCELLED. Reports bad rows, and
+ * fails when they are too many. loader_batch_free it. */
+pali_status loader_next(loader *l, loader_batch *out, const atomic_int *cancel);
+void loader_batch_free(loader_batch *b);
+
+#endif
