@@ -42,7 +42,7 @@ static int group_setup(void **state) {
     model_save_options o = {.n_threads = 2};
     assert_non_null(mkdtemp(g_dir));
     model *m = opened(GOLDEN_DIR "/pg2-bf16", NULL, PALI_DTYPE_AUTO);
-    assert_int_equal(model_save_gguf(m, NULL, path_in(path, "whole"), &o), PALI_OK);
+    assert_int_equal(model_save(m, NULL, path_in(path, "whole"), &o), PALI_OK);
     model_free(m);
     g_whole = opened(path, NULL, PALI_DTYPE_AUTO);
     assert_int_equal(gguf_open(&g_file, path), PALI_OK);

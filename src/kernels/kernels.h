@@ -86,6 +86,33 @@ typedef struct kernels {
     void (*rope)(float *x, const float *cos, const float *sin, size_t half);
     void (*add)(float *y, const float *x, size_t n);            /* y += x */
     void (*scale)(float *y, const float *x, size_t n, float s); /* y = x * s */
+
+    /* Backward (spec training 2). Where a forward overwrote its input, the backward gives its output again beside the gradient. */
+    /* y[c * ldy + r] = x[r * ldx + c], r < rows, c < cols */
+    void (*transpose)(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, size_t cols);
+    /* In: x and dy of y = gelu_tanh(x). Out: x = dx, dy = y, with the bits of the forward. */
+    void (*gelu_backward)(float *x, float *dy, size_t n);
+    /* In: gate, up and dy of y = gelu_tanh(gate) * up. Out: gate = d gate, up = d up, dy = y. */
+    void (*geglu_backward)(float *gate, float *up, float *dy, size_t n);
+    /* dx = or += the gradient by x; stats = mean (0 of rms_norm), 1 / sqrt(.. + eps), which norm_weight_backward needs. dx may not
+     * be x or dy. */
+    void (*rms_norm_backward)(float *dx, float stats[2], const float *dy, const float *x, const float *w, size_t n, float eps,
+                              bool accumulate);
+    void (*layer_norm_backward)(float *dx, float stats[2], const float *dy, const float *x, const float *w, size_t n, float eps,
+                                bool accumulate);
+    /* dw += dy (x - mean) inv: a row's share of the gradient by the weight of either norm. */
+    void (*norm_weight_backward)(float *dw, const float *dy, const float *x, float mean, float inv, size_t n);
+    /* Of z = cap(x * scale): stats = max z, sum exp(z - max), sum exp(z - max) g; g NULL: the last is 0. The first two are what
+     * softmax divides by, to the bit. n >= 1. */
+    void (*softmax_stats)(float stats[3], const float *x, const float *g, size_t n, float scale, float softcap);
+    /* In: x and g = the gradient by p of p = softmax(cap(x * scale)). Out: x = p, g = dx. max, inv = 1 / sum and dot = sum p g
+     * are those of the softmax that an element belongs to: element i has entry i * step of each, step 0 or 1. */
+    void (*softmax_backward)(float *x, float *g, const float *max, const float *inv, const float *dot, size_t step, size_t n,
+                             float scale, float softcap);
+    /* z = weight (exp(z - max) inv - other) (1 - (z / softcap)^2): the gradient of cross-entropy by the logits before the cap, of all
+     * but the target; z is capped already. softcap 0: none. */
+    void (*xent_backward)(float *z, size_t n, float max, float inv, float other, float weight, float softcap);
+
     /* n weights of one row, from its start, as f32; and back, rounded to nearest even (blocks: kernels/tmpl/quantize.h). */
     void (*to_f32[KERNELS_N_DTYPES])(float *y, const void *x, size_t n);
     void (*from_f32[KERNELS_N_DTYPES])(void *y, const float *x, size_t n);
@@ -97,6 +124,7 @@ const kernels *kernels_get(cpu_level level);
 /* Filled in by ref/ and overridden by each instruction set, lowest first; kernels.c has the order. */
 void kernels_fill_ref(kernels *k);
 void kernels_fill_ref_blocks(kernels *k);
+void kernels_fill_ref_backward(kernels *k);
 void kernels_fill_avx2(kernels *k);
 void kernels_fill_avxvnni(kernels *k);
 void kernels_fill_avx512(kernels *k);

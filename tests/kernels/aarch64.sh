@@ -14,6 +14,6 @@ flags="-std=c11 -O2 -D_DEFAULT_SOURCE -ffp-contract=off -fno-math-errno -Wall -W
 aarch64-linux-gnu-gcc $flags -march=armv8.2-a+dotprod -c src/kernels/arm/dotprod.c -o "$dir/dotprod.o"
 # shellcheck disable=SC2086
 aarch64-linux-gnu-gcc $flags -static \
-    tests/kernels/check.c tests/kernels/check_pairs.c tests/kernels/check_blocks.c tests/kernels/check_codes.c src/kernels/kernels.c src/kernels/ref/ref.c src/kernels/ref/blocks.c src/kernels/arm/neon.c "$dir/dotprod.o" src/base/cpu.c src/base/clock.c src/base/rng.c src/base/status.c \
+    tests/kernels/*.c src/kernels/kernels.c src/kernels/ref/*.c src/kernels/arm/neon.c "$dir/dotprod.o" src/base/cpu.c src/base/clock.c src/base/rng.c src/base/status.c \
     -o "$dir/check" -lm -lpthread
 qemu-aarch64 "$dir/check"

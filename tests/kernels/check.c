@@ -402,6 +402,7 @@ static void check_level(void) {
     check_pairs();
     check_blocks();
     check_codes();
+    check_backward();
 }
 
 /* ---- Rates ---- */

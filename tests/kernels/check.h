@@ -42,5 +42,7 @@ void bench_blocks(void);
 /* check_codes.c */
 void check_codes(void);
 void bench_codes(void);
+/* check_backward.c */
+void check_backward(void);
 
 #endif

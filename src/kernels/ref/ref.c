@@ -184,4 +184,5 @@ void kernels_fill_ref(kernels *k) {
     FILL_CODES(PALI_DTYPE_FP4, 4bit);
     FILL_CODES(PALI_DTYPE_INT8, int8);
     kernels_fill_ref_blocks(k);
+    kernels_fill_ref_backward(k);
 }

@@ -365,6 +365,8 @@ static void k_from_f32_bf16(void *to, const float *x, size_t n) {
     for (; i < n; i++) y[i] = half_to_bf16(x[i]);
 }
 
+#include "kernels/tmpl/backward.h"
+
 static void loops_fill(kernels *k) {
     k->nr = NR;
     k->panel_rows[PALI_DTYPE_F32] = k_panel_rows_f32;
@@ -388,4 +390,5 @@ static void loops_fill(kernels *k) {
     k->to_f32[PALI_DTYPE_BF16] = k_to_f32_bf16;
     k->to_f32[PALI_DTYPE_F16] = k_to_f32_f16;
     k->from_f32[PALI_DTYPE_BF16] = k_from_f32_bf16;
+    backward_fill(k);
 }
