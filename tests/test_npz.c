@@ -6,154 +6,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 #include <cmocka.h>
 
 #include "base/halffloat.h"
 #include "base/mem.h"
 #include "io/npz.h"
+#include "zip.h"
 
 #define GOLDEN PALI_TEST_DATA "/npz/"
 
-/* ---- Archives made here ---- */
-
-typedef struct bytes {
-    uint8_t *data;
-    size_t n, cap;
-} bytes;
-
-static void put(bytes *b, const void *data, size_t n) {
-    if (b->n + n > b->cap) {
-        b->cap = 2 * (b->n + n);
-        b->data = realloc(b->data, b->cap);
-        assert_non_null(b->data);
-    }
-    memcpy(b->data + b->n, data, n);
-    b->n += n;
-}
-
-static void put_number(bytes *b, uint64_t x, size_t n) {
-    for (size_t i = 0; i < n; i++, x >>= 8) put(b, &(uint8_t){(uint8_t)x}, 1);
-}
-
 static void patch(uint8_t *at, uint64_t x, size_t n) {
     for (size_t i = 0; i < n; i++, x >>= 8) at[i] = (uint8_t)x;
-}
-
-/* An npy of version 1 with the given dict and n bytes of data. */
-static bytes npy_make(const char *dict, const void *data, size_t n) {
-    bytes b = {0};
-    put(&b, "\x93NUMPY\1\0", 8);
-    put_number(&b, strlen(dict), 2);
-    put(&b, dict, strlen(dict));
-    put(&b, data, n);
-    return b;
-}
-
-typedef struct zip {
-    bytes file, directory;
-    size_t n, local[4], member[4], central[4]; /* offsets; central in the file once it is finished */
-    size_t end;
-    bool zip64; /* every size in a zip64 field */
-} zip;
-
-/* Writes the directory's entry of a member whose local header lies at `local`. */
-static void zip_list(zip *z, const char *name, size_t local, size_t n_stored, size_t n_inflated, uint32_t crc, unsigned method) {
-    const size_t n_name = strlen(name);
-    z->central[z->n++] = z->directory.n;
-    put(&z->directory, "PK\1\2\55\0\55\0\0\0", 10);
-    put_number(&z->directory, method, 2);
-    put_number(&z->directory, 0, 4);
-    put_number(&z->directory, crc, 4);
-    put_number(&z->directory, z->zip64 ? 0xffffffff : n_stored, 4);
-    put_number(&z->directory, z->zip64 ? 0xffffffff : n_inflated, 4);
-    put_number(&z->directory, n_name, 2);
-    put_number(&z->directory, z->zip64 ? 6 + 28 : 0, 2);
-    put_number(&z->directory, 0, 10);
-    put_number(&z->directory, z->zip64 ? 0xffffffff : local, 4);
-    put(&z->directory, name, n_name);
-    if (!z->zip64) return;
-    put(&z->directory, "\x99\x99\2\0??", 6); /* a field that nobody knows comes first */
-    put(&z->directory, "\1\0\30\0", 4);
-    put_number(&z->directory, n_inflated, 8);
-    put_number(&z->directory, n_stored, 8);
-    put_number(&z->directory, local, 8);
-}
-
-static void zip_local(bytes *b, const char *name, unsigned method) {
-    put(b, "PK\3\4\24\0\0\0", 8);
-    put_number(b, method, 2);
-    put_number(b, 0, 16); /* time, checksum and sizes: the directory has them */
-    put_number(b, strlen(name), 2);
-    put_number(b, 3, 2);
-    put(b, name, strlen(name));
-    put(b, "???", 3);
-}
-
-static void zip_add(zip *z, const char *name, const uint8_t *data, size_t n) {
-    z->local[z->n] = z->file.n;
-    zip_local(&z->file, name, 0);
-    z->member[z->n] = z->file.n;
-    put(&z->file, data, n);
-    zip_list(z, name, z->local[z->n], n, n, (uint32_t)crc32_z(0, data, n), 0);
-}
-
-/* The same deflated; claimed: the size that the directory gives. */
-static void zip_add_deflated(zip *z, const char *name, uint8_t *data, size_t n, size_t claimed) {
-    z_stream s = {0};
-    bytes packed = {0};
-    uint8_t buffer[4096];
-    int result;
-    assert_int_equal(deflateInit2(&s, 9, Z_DEFLATED, -15, 9, Z_DEFAULT_STRATEGY), Z_OK);
-    s.next_in = data;
-    s.avail_in = (uInt)n;
-    do {
-        s.next_out = buffer;
-        s.avail_out = sizeof buffer;
-        result = deflate(&s, Z_FINISH);
-        put(&packed, buffer, sizeof buffer - s.avail_out);
-    } while (result == Z_OK);
-    assert_int_equal(result, Z_STREAM_END);
-    deflateEnd(&s);
-    z->local[z->n] = z->file.n;
-    zip_local(&z->file, name, 8);
-    z->member[z->n] = z->file.n;
-    put(&z->file, packed.data, packed.n);
-    zip_list(z, name, z->local[z->n], packed.n, claimed, (uint32_t)crc32_z(0, data, n), 8);
-    free(packed.data);
-}
-
-static void zip_finish(zip *z, const char *comment) {
-    const size_t directory = z->file.n;
-    if (z->n) put(&z->file, z->directory.data, z->directory.n);
-    for (size_t i = 0; i < z->n; i++) z->central[i] += directory;
-    if (z->zip64) {
-        const size_t end64 = z->file.n;
-        put(&z->file, "PK\6\6\54\0\0\0\0\0\0\0\55\0\55\0\0\0\0\0\0\0\0\0", 24);
-        put_number(&z->file, z->n, 8);
-        put_number(&z->file, z->n, 8);
-        put_number(&z->file, z->directory.n, 8);
-        put_number(&z->file, directory, 8);
-        put(&z->file, "PK\6\7\0\0\0\0", 8);
-        put_number(&z->file, end64, 8);
-        put_number(&z->file, 1, 4);
-    }
-    z->end = z->file.n;
-    put(&z->file, "PK\5\6\0\0\0\0", 8);
-    put_number(&z->file, z->zip64 ? 0xffff : z->n, 2);
-    put_number(&z->file, z->zip64 ? 0xffff : z->n, 2);
-    put_number(&z->file, z->zip64 ? 0xffffffff : z->directory.n, 4);
-    put_number(&z->file, z->zip64 ? 0xffffffff : directory, 4);
-    put_number(&z->file, strlen(comment), 2);
-    put(&z->file, comment, strlen(comment));
-    free(z->directory.data);
-    z->directory = (bytes){0};
-}
-
-static void zip_free(zip *z) {
-    free(z->directory.data);
-    free(z->file.data);
 }
 
 #define DICT(descr, shape) "{'descr': '" descr "', 'fortran_order': False, 'shape': " shape ", }\n"
@@ -382,7 +246,7 @@ static void refuses_names_and_overlaps(void **state) {
     bytes inner = {0};
     zip_local(&inner, "inner.npy", 0);
     const size_t n_local = inner.n;
-    put(&inner, a.data, a.n);
+    bytes_put(&inner, a.data, a.n);
     char dict[100];
     (void)snprintf(dict, sizeof dict, DICT("|u1", "(%zu,)"), inner.n);
     bytes outer = npy_make(dict, inner.data, inner.n);
