@@ -578,7 +578,7 @@ static void break_config(checkpoint *c) {
 }
 static void break_quantized(checkpoint *c) {
     static const char json[] =
-        "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"},\"vision_config\":{},\"text_config\":{}}";
+        "{\"quantization_config\":{\"quant_method\":\"gptq\"},\"vision_config\":{},\"text_config\":{}}";
     write_text(c, "config.json", json);
 }
 static void break_adapter(checkpoint *c) {
@@ -624,7 +624,7 @@ static void names_what_is_wrong(void **state) {
         {break_no_weights, PALI_ERR_IO, "", ": found neither model.safetensors nor"},
         {break_config, PALI_ERR_FORMAT, "/config.json", ": line 1"},
         {break_quantized, PALI_ERR_UNSUPPORTED, "/config.json",
-         ": quantization_config: quantized checkpoints are not supported yet"},
+         ": quantization_config: quant_method 'gptq' is not supported, only bitsandbytes"},
         {break_adapter, PALI_ERR_UNSUPPORTED, "/adapter_config.json", ": adapters are not supported yet"},
         {break_no_config, PALI_ERR_IO, "/config.json", "cannot open"},
         {break_picture_size, PALI_ERR_FORMAT, "/preprocessor_config.json", ": size: 448 x 448, but the model takes 8 x 8"},

@@ -198,6 +198,18 @@ static pali_status token_read(const json_t *root, const char *key, int32_t *out,
     return PALI_OK;
 }
 
+/* Of bitsandbytes nothing more is needed: the tensors say how each is stored (weights_bnb.c). */
+static pali_status quantization_check(const json_t *root, const char *name) {
+    const json_t *quantization;
+    const char *method = "";
+    STATUS_TRY(json_get_object(root, "quantization_config", &quantization, name));
+    if (!quantization) return PALI_OK;
+    STATUS_TRY(json_get_string(quantization, "quant_method", &method, name));
+    if (strcmp(method, "bitsandbytes") != 0 && *method)
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: quantization_config: quant_method '%s' is not supported, only bitsandbytes", name, method);
+    return PALI_OK;
+}
+
 static pali_status config_read(config *c, const json_t *root, const char *name) {
     const json_t *vision, *text;
     const char *type = "paligemma";
@@ -206,9 +218,7 @@ static pali_status config_read(config *c, const json_t *root, const char *name) 
     STATUS_TRY(json_get_string(root, "model_type", &type, name));
     if (strcmp(type, "paligemma") != 0)
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: model_type: '%s' is not paligemma", name, type);
-    if (json_is_object(json_object_get(root, "quantization_config")))
-        return status_fail(PALI_ERR_UNSUPPORTED, "%s: quantization_config: quantized checkpoints are not supported yet",
-                           name);
+    STATUS_TRY(quantization_check(root, name));
     STATUS_TRY(json_get_object(root, "vision_config", &vision, name));
     STATUS_TRY(json_get_object(root, "text_config", &text, name));
     if (!vision || !text)

@@ -83,7 +83,7 @@ static pali_status tensors_list(model *m) {
         to->n_dims = from->n_dims;
         memcpy(to->dims, from->dims, sizeof to->dims);
         for (size_t d = 0; d < to->n_dims; d++) n *= to->dims[d];
-        m->weight_bytes += from->matrix ? from->matrix->rows * mat_row_bytes(from->matrix) : n * sizeof(float);
+        m->weight_bytes += from->matrix ? mat_bytes(from->matrix) + mat_scale_bytes(from->matrix) : n * sizeof(float);
     }
     return PALI_OK;
 }

@@ -57,7 +57,10 @@ pali_status weights_seal(weights *w) {
 
 void weights_free(weights *w) {
     if (!w) return;
-    for (size_t i = 0; i < w->n_entries; i++) mem_free(w->entries[i].name);
+    for (size_t i = 0; i < w->n_entries; i++) {
+        mem_free(w->entries[i].name);
+        mem_free(w->entries[i].codes);
+    }
     mem_free(w->entries);
     for (size_t i = 0; i < w->n_files; i++) {
         w->files[i].close(w->files[i].handle);
@@ -65,6 +68,7 @@ void weights_free(weights *w) {
     }
     mem_free(w->files);
     mem_free(w->vectors);
+    mem_free(w->made);
     mem_huge_free(w->block, w->block_bytes);
     mem_free(w);
 }

@@ -6,10 +6,21 @@
 
 #include "io/gguf.h"
 #include "io/gguf_decode.h"
+#include "kernels/codes.h"
 #include "model/spec.h"
 #include "tensor/exec.h"
 
 #define WEIGHTS_MAX_DIMS 8u
+
+/* What bitsandbytes has beside the codes of a matrix. Scales that are quantized themselves are made into f32 when the matrix is bound. */
+typedef struct weights_codes {
+    coded codes;                  /* its scales: NULL until then */
+    size_t n_scales;
+    const uint8_t *nested;        /* [n_scales] codes of scales, or NULL: */
+    const uint8_t *nested_scales; /*   scale i = nested_map[nested[i]] * nested_scales[i / 256] + nested_offset */
+    const uint8_t *nested_map;    /* f32 [256]; this and nested_scales at any alignment */
+    float nested_offset;
+} weights_codes;
 
 typedef struct weights_entry {
     char *name;             /* as in the spec, owned */
@@ -22,6 +33,7 @@ typedef struct weights_entry {
     size_t n_dims, dims[WEIGHTS_MAX_DIMS];
     bool fortran_order;     /* the first dim runs fastest, not the last */
     const uint8_t *data;    /* any alignment; stays valid while the file's handle is open */
+    weights_codes *codes;   /* of the types of kernels/codes.h, owned; else NULL */
     size_t n_bytes;
     bool used;              /* the spec asked for it */
     /* Compressed data is there (`data` not NULL) between unpack and release only; NULL for others. `handle` is the file's. */
@@ -44,7 +56,9 @@ typedef struct weights {
     weights_entry *entries; /* [n_entries] sorted by name once opened */
     size_t n_entries, entries_cap;
     float *vectors;         /* all vectors of the model */
-    void *block;            /* matrices that had to be converted or put in order, or a random model's */
+    coded *made;            /* [n_made] descriptions of codes that are in block */
+    size_t n_made;
+    void *block;            /* matrices that had to be converted or put in order, or a random model's; scales that were quantized */
     size_t block_bytes;
 } weights;
 
@@ -70,6 +84,11 @@ pali_status weights_add_file(weights *w, char *path, void *handle, void (*close)
 pali_status weights_add(weights *w, const char *name, const weights_entry *entry);
 /* Sorts the entries; the same name twice is an error. */
 pali_status weights_seal(weights *w);
+
+/* After that: matrices of bitsandbytes, which are several tensors each, become one entry (weights_bnb.c). */
+pali_status weights_bnb(weights *w);
+/* All scales of an entry that has codes, into `scales` where they are quantized (NULL where not), checked to give finite weights. */
+pali_status weights_bnb_scales(const weights_entry *entry, float *scales);
 
 /* NULL: there is none. */
 weights_entry *weights_find(const weights *w, const char *name);

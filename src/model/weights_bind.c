@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "io/gguf.h"
 #include "model/weights.h"
+#include "tensor/encode.h"
 
 #define CHUNK_ELEMENTS ((size_t)1 << 20) /* of a matrix per task when converting or filling */
 #define CHUNK_BYTES ((size_t)4 << 20)    /* of a file per task when prefaulting */
@@ -37,11 +38,9 @@ static pali_status chunks_run(chunk_job *job, exec *e, uint64_t n_bytes, pali_pr
 /* Some rows of one matrix. */
 typedef struct piece {
     const weights_entry *entry;
-    const void *from; /* its first row here; NULL: random */
-    pali_dtype from_dtype, to_dtype;
-    size_t from_bytes; /* of a row */
-    void *to;
-    size_t rows, cols;
+    mat from; /* all of it; data NULL: random */
+    const mat *to;
+    size_t first, rows;
     uint64_t seed;
     bool unfit; /* could not be converted */
 } piece;
@@ -54,9 +53,11 @@ typedef struct piece_list {
 
 /* Cuts a matrix into pieces. */
 static pali_status pieces_add(piece_list *list, const piece *whole) {
-    size_t step = CHUNK_ELEMENTS / whole->cols + 1;
-    if (whole->cols > list->cols_max) list->cols_max = whole->cols;
-    for (size_t at = 0; at < whole->rows; at += step) {
+    const mat *to = whole->to;
+    size_t step = CHUNK_ELEMENTS / to->cols + 1;
+    if (to->codes) step = (step + ENCODE_ROWS - 1) / ENCODE_ROWS * ENCODE_ROWS;
+    if (to->cols > list->cols_max) list->cols_max = to->cols;
+    for (size_t at = 0; at < to->rows; at += step) {
         if (list->n == list->cap) {
             size_t cap = list->cap ? 2 * list->cap : 256;
             piece *grown = mem_grow(list->pieces, list->cap, cap, sizeof *grown);
@@ -66,9 +67,8 @@ static pali_status pieces_add(piece_list *list, const piece *whole) {
         }
         piece *p = &list->pieces[list->n];
         *p = *whole;
-        if (p->from) p->from = (const char *)whole->from + at * whole->from_bytes;
-        p->to = (char *)whole->to + at * dtype_bytes(whole->to_dtype, whole->cols);
-        p->rows = whole->rows - at < step ? whole->rows - at : step;
+        p->first = at;
+        p->rows = to->rows - at < step ? to->rows - at : step;
         p->seed = whole->seed + list->n++;
     }
     return PALI_OK;
@@ -79,16 +79,26 @@ pali_status weights_unfit(const char *file, const char *name, pali_dtype dtype) 
     return status_fail(PALI_ERR_FORMAT, "%s: %s: a weight is not a number or beyond 65504, and cannot be quantized", file, name);
 }
 
-/* false: a row could not be converted. */
-static bool piece_convert(const piece *p, const kernels *k, float *row) {
-    const mat from = {.dtype = p->from_dtype, .rows = p->rows, .cols = p->cols, .data = p->from};
-    if (!p->entry->decode) return mat_rows_convert(k, p->to, p->to_dtype, &from, 0, p->rows, row);
-    bool fits = true;
-    for (size_t r = 0; r < p->rows && fits; r++) {
-        p->entry->decode(row, (const uint8_t *)p->from + r * p->from_bytes, p->cols);
-        fits = mat_row_store(k, (char *)p->to + r * dtype_bytes(p->to_dtype, p->cols), p->to_dtype, row, p->cols);
+/* Uniform with the standard deviation 0.02 of an initialised model. */
+static void random_row(float *row, size_t n, uint64_t *state) {
+    for (size_t i = 0; i < n; i++) {
+        *state = *state * 6364136223846793005u + 1442695040888963407u;
+        row[i] = (float)(int32_t)(*state >> 32) * (0.02f * 1.7320508f / 2147483648.0f);
     }
-    return fits;
+}
+
+/* Where rows of the source begin, which may be of a type that can only be decoded. */
+static size_t source_offset(const piece *p, size_t row) {
+    return p->entry->decode ? row * (p->entry->n_bytes / p->from.rows) : mat_row_offset(&p->from, row);
+}
+
+static void piece_row(const piece *p, const kernels *k, float *row, size_t r, uint64_t *state) {
+    if (!p->from.data)
+        random_row(row, p->to->cols, state);
+    else if (p->entry->decode)
+        p->entry->decode(row, p->entry->data + source_offset(p, r), p->from.cols);
+    else
+        mat_rows_f32(k, row, &p->from, r, 1);
 }
 
 static void piece_task(void *context, size_t task, size_t worker) {
@@ -97,20 +107,21 @@ static void piece_task(void *context, size_t task, size_t worker) {
     piece *p = &list->pieces[job->first + task];
     const kernels *k = list->e->k;
     float *row = list->e->worker[worker].data;
-    if (p->from) {
-        p->unfit = !piece_convert(p, k, row);
-        file_map_drop(p->from, p->rows * p->from_bytes); /* source and copy must not both stay resident */
-        return;
-    }
     uint64_t state = p->seed * 0x9e3779b97f4a7c15u + 1;
-    size_t to_bytes = dtype_bytes(p->to_dtype, p->cols);
-    for (size_t r = 0; r < p->rows; r++) {
-        for (size_t i = 0; i < p->cols; i++) { /* uniform with the standard deviation 0.02 of an initialised model */
-            state = state * 6364136223846793005u + 1442695040888963407u;
-            row[i] = (float)(int32_t)(state >> 32) * (0.02f * 1.7320508f / 2147483648.0f);
-        }
-        k->from_f32[p->to_dtype]((char *)p->to + r * to_bytes, row, p->cols);
+    encoder e = encode_begin(k, p->to, p->first);
+    for (size_t r = p->first; r < p->first + p->rows && !p->unfit; r++) {
+        piece_row(p, k, row, r, &state);
+        p->unfit = !encode_row(&e, row);
     }
+    encode_end(&e);
+    if (!p->from.data) return;
+    size_t begin = source_offset(p, p->first); /* source and copy must not both stay resident */
+    file_map_drop((const char *)p->from.data + begin, source_offset(p, p->first + p->rows) - begin);
+}
+
+/* What a piece makes. */
+static uint64_t piece_bytes(const piece *p) {
+    return mat_row_offset(p->to, p->first + p->rows) - mat_row_offset(p->to, p->first);
 }
 
 static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_progress_fn progress, void *user) {
@@ -118,10 +129,10 @@ static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_
     pali_status s = exec_worker_scratch(e, (list->cols_max + 1) * sizeof(float));
     chunk_job job = {.what = what, .fn = piece_task, .n_chunks = list->n, .context = list};
     uint64_t n_bytes = 0;
-    for (size_t i = 0; i < list->n; i++) n_bytes += list->pieces[i].rows * dtype_bytes(list->pieces[i].to_dtype, list->pieces[i].cols);
+    for (size_t i = 0; i < list->n; i++) n_bytes += piece_bytes(&list->pieces[i]);
     if (s == PALI_OK) s = chunks_run(&job, e, n_bytes, progress, user);
     for (size_t i = 0; i < list->n && s == PALI_OK; i++)
-        if (list->pieces[i].unfit) s = weights_unfit(list->pieces[i].entry->file, list->pieces[i].entry->file_name, list->pieces[i].to_dtype);
+        if (list->pieces[i].unfit) s = weights_unfit(list->pieces[i].entry->file, list->pieces[i].entry->file_name, list->pieces[i].to->dtype);
     mem_free(list->pieces);
     return s;
 }
@@ -148,8 +159,9 @@ static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) 
 /* Rows of quantized matrices are whole blocks, so the entry's may be longer than the matrix's. */
 static pali_status entry_check(const weights_entry *entry, const spec_tensor *t, spec_layout layout) {
     size_t wanted[SPEC_NPZ_MAX_DIMS], n_dims = t->n_dims, last = n_dims - 1;
-    bool blocks = layout == SPEC_GGUF && t->matrix && t->n_dims == 2, known = entry->dtype != PALI_DTYPE_AUTO || entry->decode;
-    if (!known || ((entry->decode || dtype_is_blocks(entry->dtype)) && !blocks)) /* before the shape: packed weights have another one too */
+    bool matrix = t->matrix && t->n_dims == 2, blocks = layout == SPEC_GGUF && matrix, known = entry->dtype != PALI_DTYPE_AUTO || entry->decode;
+    bool misplaced = ((entry->decode || dtype_is_blocks(entry->dtype)) && !blocks) || (dtype_is_codes(entry->dtype) && !matrix);
+    if (!known || misplaced) /* before the shape: packed weights have another one too */
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported%s: expected %s", entry->file, entry->file_name, entry->dtype_name,
                            known ? " here" : " yet", blocks ? "F32, BF16, F16 or one of Q2_K to Q8_0" : "F32, BF16 or F16");
     memcpy(wanted, t->dims, sizeof t->dims);
@@ -171,8 +183,20 @@ static pali_dtype dtype_held(const weights_entry *entry, const spec_tensor *t, s
     return dtype != PALI_DTYPE_AUTO ? dtype : !entry ? PALI_DTYPE_BF16 : entry->decode ? PALI_DTYPE_Q8_0 : entry->dtype;
 }
 
-static size_t matrix_bytes(const spec_tensor *t, pali_dtype dtype) { /* to the next cache line */
-    return (t->matrix->rows * dtype_bytes(dtype, t->matrix->cols) + 63) & ~(size_t)63;
+static size_t to_line(size_t n_bytes) { /* to the next cache line */
+    return (n_bytes + 63) & ~(size_t)63;
+}
+
+/* Of codes first those, then the scales. */
+static size_t matrix_bytes(const spec_tensor *t, pali_dtype dtype) {
+    size_t rows = t->matrix->rows, cols = t->matrix->cols;
+    if (!dtype_is_codes(dtype)) return to_line(rows * dtype_bytes(dtype, cols));
+    return to_line(codes_bytes(dtype, rows, cols)) + to_line(codes_n_scales(dtype, rows, cols) * sizeof(float));
+}
+
+/* Bytes of scales that are quantized in the file and so have to be made. */
+static size_t nested_bytes(const weights_entry *entry) {
+    return entry && entry->codes && entry->codes->nested ? to_line(entry->codes->n_scales * sizeof(float)) : 0;
 }
 
 static pali_status entries_check(const weights *w, const spec *s, const char *path) {
@@ -203,6 +227,7 @@ pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, s
             t->matrix->dtype = dtype_held(entry, t, dtypes);
             bool mapped = entry && entry->dtype == t->matrix->dtype && !weights_is_gathered(w, entry, t);
             *(mapped ? &out->mapped : &out->block) += matrix_bytes(t, t->matrix->dtype);
+            out->block += nested_bytes(entry);
         }
         if (entry && entry->unpack && entry->n_bytes > out->unpacked) out->unpacked = entry->n_bytes;
     }
@@ -210,7 +235,9 @@ pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, s
 }
 
 /* Memory for all vectors, and for the matrices that have to be made: those of another dtype than their entry, or all. */
-static pali_status memory_get(weights *w, const weights_memory *m) {
+static pali_status memory_get(weights *w, const weights_memory *m, const spec *s) {
+    w->made = mem_calloc(s->n, sizeof *w->made);
+    if (!w->made) return status_no_memory(s->n * sizeof *w->made);
     w->vectors = mem_alloc(m->vectors, 1);
     if (!w->vectors) return status_no_memory(m->vectors);
     if (m->block) {
@@ -246,11 +273,39 @@ static pali_status norm_read(weights *w, const spec_tensor *t, const weights_ent
     return PALI_OK;
 }
 
+/* An entry as a matrix. Scales that are quantized are made at *at. */
+static pali_status entry_matrix(mat *out, weights_entry *entry, const mat *like, char **at) {
+    *out = (mat){.dtype = entry->dtype, .rows = like->rows, .cols = like->cols, .data = entry->data};
+    if (!entry->codes) return PALI_OK;
+    out->codes = &entry->codes->codes;
+    STATUS_TRY(weights_bnb_scales(entry, (float *)(void *)*at));
+    if (entry->codes->nested) entry->codes->codes.scales = (const uint8_t *)*at;
+    *at += nested_bytes(entry);
+    return PALI_OK;
+}
+
+/* Memory at *at for a matrix that is to be made. `rounding`: codes stand for weights of this type. */
+static void matrix_place(weights *w, const spec_tensor *t, pali_dtype rounding, char **at) {
+    mat *m = t->matrix;
+    m->data = *at;
+    if (dtype_is_codes(m->dtype)) {
+        coded *c = &w->made[w->n_made++];
+        const uint8_t *data = (const uint8_t *)*at;
+        *c = (coded){.data = data, .scales = data + to_line(codes_bytes(m->dtype, m->rows, m->cols)), .cols = m->cols, .rounding = PALI_DTYPE_F32};
+        if (m->dtype != PALI_DTYPE_INT8) {
+            memcpy(c->table, m->dtype == PALI_DTYPE_NF4 ? k_codes_nf4 : k_codes_fp4, sizeof c->table);
+            c->rounding = rounding == PALI_DTYPE_BF16 || rounding == PALI_DTYPE_F16 ? rounding : PALI_DTYPE_F32;
+        }
+        m->codes = c;
+    }
+    *at += matrix_bytes(t, m->dtype);
+}
+
 pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const char *path, exec *e, pali_progress_fn progress,
                          void *user) {
     weights_memory memory;
     STATUS_TRY(weights_plan(&memory, w, s, dtypes, path));
-    STATUS_TRY(memory_get(w, &memory));
+    STATUS_TRY(memory_get(w, &memory, s));
     float *vector = w->vectors;
     char *at = w->block;
     piece_list list = {0};
@@ -269,15 +324,14 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
             vector += vector_floats(t);
             continue;
         }
-        mat *m = t->matrix;
+        mat *m = t->matrix, from;
+        status = entry_matrix(&from, entry, m, &at);
+        if (status != PALI_OK) break;
         if (m->dtype == entry->dtype && !gathered) {
-            m->data = entry->data;
+            *m = from;
         } else {
-            m->data = at;
-            if (!gathered)
-                status = pieces_add(&list, &(piece){.entry = entry, .from = entry->data, .from_dtype = entry->dtype, .to_dtype = m->dtype,
-                                                    .from_bytes = entry->n_bytes / m->rows, .to = at, .rows = m->rows, .cols = m->cols});
-            at += matrix_bytes(t, m->dtype);
+            matrix_place(w, t, from.codes ? from.codes->rounding : from.dtype, &at);
+            if (!gathered) status = pieces_add(&list, &(piece){.entry = entry, .from = from, .to = m});
         }
     }
     if (status != PALI_OK) {
@@ -295,7 +349,7 @@ pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uin
     if (!w) return status_no_memory(sizeof *w);
     weights_memory memory;
     pali_status status = weights_plan(&memory, NULL, s, dtypes, NULL);
-    if (status == PALI_OK) status = memory_get(w, &memory);
+    if (status == PALI_OK) status = memory_get(w, &memory, s);
     float *vector = w->vectors;
     char *at = w->block;
     piece_list list = {0};
@@ -309,10 +363,8 @@ pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uin
             *t->vector = vector;
             vector += vector_floats(t);
         } else {
-            mat *m = t->matrix;
-            m->data = at;
-            status = pieces_add(&list, &(piece){.to_dtype = m->dtype, .to = at, .rows = m->rows, .cols = m->cols, .seed = seed});
-            at += matrix_bytes(t, m->dtype);
+            matrix_place(w, t, PALI_DTYPE_BF16, &at);
+            status = pieces_add(&list, &(piece){.to = t->matrix, .seed = seed});
         }
     }
     if (status == PALI_OK)
@@ -330,7 +382,7 @@ pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uin
 /* ---- Prefault ---- */
 
 typedef struct range {
-    const char *begin;
+    const uint8_t *begin;
     size_t n;
 } range;
 
@@ -347,18 +399,17 @@ pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_f
     for (int pass = 0; pass < 2; pass++) { /* count, then list */
         range *ranges = NULL;
         if (pass == 1 && !(ranges = mem_alloc(n, sizeof *ranges))) return status_no_memory(n * sizeof *ranges);
-        for (size_t i = 0; i < s->n; i++) {
-            const spec_tensor *t = &s->tensors[i];
-            const char *data = t->matrix ? t->matrix->data : NULL;
+        for (size_t i = 0; i < 2 * s->n; i++) { /* of each matrix its data, then its scales */
+            const mat *m = s->tensors[i / 2].matrix;
+            const uint8_t *data = !m || !m->data ? NULL : i % 2 == 0 ? m->data : m->codes ? m->codes->scales : NULL;
             if (!data || !weights_is_mapped(w, data)) continue;
-            size_t bytes = t->matrix->rows * mat_row_bytes(t->matrix);
+            size_t bytes = i % 2 ? mat_scale_bytes(m) : mat_bytes(m);
             if (pass == 0) n_bytes += bytes;
             for (size_t from = 0; from < bytes; from += CHUNK_BYTES) {
                 if (pass == 0)
                     n++;
                 else
-                    ranges[at++] = (range){data + from,
-                                           bytes - from < CHUNK_BYTES ? bytes - from : CHUNK_BYTES};
+                    ranges[at++] = (range){data + from, bytes - from < CHUNK_BYTES ? bytes - from : CHUNK_BYTES};
             }
         }
         if (pass == 1) {

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/weights.h"
+#include "tensor/encode.h"
 #include "tensor/strided.h"
 
 #define BATCH_BYTES ((size_t)256 << 20)    /* of sources that are resident together; one tensor may be more */
@@ -21,8 +22,7 @@ typedef struct source {
     const uint8_t *data; /* its first element */
     strided order;
     size_t rows, cols, element_bytes;
-    void *to;
-    pali_dtype to_dtype;
+    mat to;
 } source;
 
 typedef struct piece {
@@ -80,8 +80,7 @@ static void source_find(source *s, const spec_tensor *t, const weights_entry *en
     s->data = entry->data + offset * s->element_bytes;
     s->rows = t->matrix ? t->matrix->rows : 1;
     s->cols = n / s->rows;
-    s->to = t->matrix ? (void *)(uintptr_t)t->matrix->data : (void *)(uintptr_t)*t->vector; /* our own memory: weights_bind's */
-    s->to_dtype = t->matrix ? t->matrix->dtype : PALI_DTYPE_F32;
+    s->to = t->matrix ? *t->matrix : mat_f32(1, s->cols, *t->vector); /* our own memory: weights_bind's */
     strided_init(&s->order, axes, z->n_dims, s->rows);
 }
 
@@ -97,19 +96,20 @@ static void piece_task(void *context, size_t task, size_t worker) {
     const gatherer *g = context;
     piece *p = &g->pieces[task];
     const source *s = p->from;
-    const size_t to_bytes = dtype_bytes(s->to_dtype, s->cols);
-    char *to = (char *)s->to + p->first * to_bytes;
-    if (s->to_dtype == s->entry->dtype) {
-        strided_rows(to, s->data, s->element_bytes, &s->order, p->first, p->n);
+    if (s->to.dtype == s->entry->dtype) {
+        strided_rows((char *)(uintptr_t)mat_row(&s->to, p->first), s->data, s->element_bytes, &s->order, p->first, p->n);
         return;
     }
     float *row = g->e->worker[worker].data;
     const mat strip = {.dtype = s->entry->dtype, .rows = STRIP_ROWS, .cols = s->cols, .data = row + s->cols};
-    for (size_t r = 0; r < p->n && !p->unfit; r += STRIP_ROWS) {
-        size_t n = p->n - r < STRIP_ROWS ? p->n - r : STRIP_ROWS;
-        strided_rows(row + s->cols, s->data, s->element_bytes, &s->order, p->first + r, n);
-        p->unfit = !mat_rows_convert(g->e->k, to + r * to_bytes, s->to_dtype, &strip, 0, n, row);
+    encoder e = encode_begin(g->e->k, &s->to, p->first);
+    for (size_t r = 0; r < p->n && !p->unfit; r++) {
+        if (r % STRIP_ROWS == 0)
+            strided_rows(row + s->cols, s->data, s->element_bytes, &s->order, p->first + r, p->n - r < STRIP_ROWS ? p->n - r : STRIP_ROWS);
+        mat_rows_f32(g->e->k, row, &strip, r % STRIP_ROWS, 1);
+        p->unfit = !encode_row(&e, row);
     }
+    encode_end(&e);
 }
 
 /* The source's bytes, if they lie together in a file; else there is nothing to fetch or to let go of. */
@@ -133,7 +133,7 @@ static pali_status batch_cut(gatherer *g) {
     g->n_pieces = g->n_ranges = 0;
     for (size_t i = 0; i < g->n; i++) {
         const source *s = &g->sources[i];
-        size_t n_bytes = source_map_bytes(s), step = PIECE_ELEMENTS / s->cols + 1;
+        size_t n_bytes = source_map_bytes(s), step = (PIECE_ELEMENTS / s->cols + ENCODE_ROWS) / ENCODE_ROWS * ENCODE_ROWS;
         for (size_t at = 0; at < n_bytes; at += FETCH_BYTES) {
             void *list = g->ranges;
             if (!list_grow(&list, g->n_ranges, &g->ranges_cap, sizeof *g->ranges)) return status_no_memory(g->n_ranges * sizeof *g->ranges);
@@ -146,7 +146,7 @@ static pali_status batch_cut(gatherer *g) {
             g->pieces = list;
             g->pieces[g->n_pieces++] = (piece){s, r, s->rows - r < step ? s->rows - r : step, false};
         }
-        if (s->to_dtype != s->entry->dtype && s->cols > scratch) scratch = s->cols;
+        if (s->to.dtype != s->entry->dtype && s->cols > scratch) scratch = s->cols;
     }
     return exec_worker_scratch(g->e, scratch * (1 + STRIP_ROWS) * sizeof(float));
 }
@@ -157,7 +157,7 @@ static pali_status batch_run(gatherer *g) {
     pool_run(g->e->pool, g->n_ranges, fetch_task, g);
     pool_run(g->e->pool, g->n_pieces, piece_task, g);
     for (size_t i = 0; i < g->n_pieces; i++)
-        if (g->pieces[i].unfit) return weights_unfit(g->pieces[i].from->entry->file, g->pieces[i].from->entry->file_name, g->pieces[i].from->to_dtype);
+        if (g->pieces[i].unfit) return weights_unfit(g->pieces[i].from->entry->file, g->pieces[i].from->entry->file_name, g->pieces[i].from->to.dtype);
     for (size_t i = 0; i < g->n; i++) {
         const source *s = &g->sources[i];
         file_map_drop(s->data, source_map_bytes(s));

@@ -68,6 +68,7 @@ pali_status weights_open(weights **out, const char *dir) {
     if (!w) return status_no_memory(sizeof *w);
     pali_status s = dir_add(w, dir);
     if (s == PALI_OK) s = weights_seal(w);
+    if (s == PALI_OK) s = weights_bnb(w);
     if (s != PALI_OK) {
         weights_free(w);
         return s;

@@ -73,6 +73,7 @@ static size_t pairs_ld(size_t k, size_t step) {
 /* c [m, n] (ldc) = or += rows m0.. of x times rows j0..j0+n of w. */
 static void tile_stream(const product *p, const mat *w, float *c, size_t ldc, size_t j0, size_t n, size_t m0, size_t m, bool accumulate) {
     size_t k = w->cols;
+    coded_at at;
     for (size_t r = 0; r < m; r += KERNELS_DOT_ROWS) {
         size_t mr = m - r < KERNELS_DOT_ROWS ? m - r : KERNELS_DOT_ROWS;
         if (p->x_blocks) {
@@ -80,7 +81,7 @@ static void tile_stream(const product *p, const mat *w, float *c, size_t ldc, si
             p->e->k->dot_blocks[w->dtype](c + r * ldc, ldc, p->x_blocks + (m0 + r) * ldx, ldx, mat_row(w, j0), mat_row_bytes(w), mr, n, k, accumulate);
             continue;
         }
-        p->e->k->dot_rows[w->dtype](c + r * ldc, ldc, p->x + (m0 + r) * k, k, mat_row(w, j0), k, mr, n, k, accumulate);
+        p->e->k->dot_rows[w->dtype](c + r * ldc, ldc, p->x + (m0 + r) * k, k, mat_at(w, j0, 0, &at), k, mr, n, k, accumulate);
     }
 }
 
@@ -93,7 +94,8 @@ static void tile_gemm(const product *p, const mat *w, float *c, size_t ldc, size
         size_t kb = k - k0 < step ? k - k0 : step;
         for (size_t j = 0; j < n; j += kn->nr) {
             size_t nb = n - j < kn->nr ? n - j : kn->nr;
-            const char *rows = mat_row(w, j0 + j) + dtype_bytes(w->dtype, k0);
+            coded_at at;
+            const void *rows = mat_at(w, j0 + j, k0, &at);
             if (p->x_pairs) {
                 size_t ldx = pairs_ld(k, step);
                 kn->panel_rows_pairs[w->dtype](panel, rows, k, nb, kb);
@@ -227,6 +229,11 @@ static pali_status lora_inputs(const product *p, float *u, const mat *w, linear_
     return PALI_OK;
 }
 
+/* Codes that are rounded to a 16-bit type are taken as weights of that type would be. */
+static bool has_pairs(const kernels *kn, const mat *w) {
+    return kn->panel_rows_pairs[w->dtype] && (!w->codes || kn->panel_rows_pairs[w->codes->rounding]);
+}
+
 /* Chooses the way, cuts the work into tasks, and says what scratch that takes. */
 static exec_need product_plan(product *p) {
     const kernels *kn = p->e->k;
@@ -253,7 +260,7 @@ static exec_need product_plan(product *p) {
         p->tile_n = nr * (group < 1 ? 1 : group > GROUP_MAX ? GROUP_MAX : group);
         p->tile_m = (p->m + cuts - 1) / cuts;
         if (p->tile_m < BLOCK_M_MIN) p->tile_m = BLOCK_M_MIN;
-        bool pairs = n * k >= PAIRS_MIN_WEIGHTS && kn->panel_rows_pairs[p->w->dtype] && (!p->up || kn->panel_rows_pairs[p->up->dtype]);
+        bool pairs = n * k >= PAIRS_MIN_WEIGHTS && has_pairs(kn, p->w) && (!p->up || has_pairs(kn, p->up));
         p->step = panel_step(kn, k, pairs);
         if (pairs) {
             p->rounding = ROUND_PAIRS;

@@ -10,14 +10,16 @@
 #include <stdint.h>
 
 #include "kernels/blocks.h"
+#include "kernels/codes.h"
 #include "kernels/kernels.h"
 
 typedef struct mat {
     pali_dtype dtype;
     size_t rows, cols;
     const void *data;  /* [rows, cols]; not necessarily aligned, not even to the element */
+    const coded *codes; /* of the types of kernels/codes.h, whose codes `data` are; else NULL */
     const struct lora *lora; /* list of adapters; NULL: none */
-    size_t lora_row;   /* the row of theirs that is row 0 here: not 0 in a slice */
+    size_t lora_row;   /* the row of theirs, and of codes, that is row 0 here: not 0 in a slice */
 } mat;
 
 /* A low-rank update of a matrix (spec inference 9). Its own matrices are f32, without adapters. */
@@ -37,25 +39,42 @@ static inline size_t mat_row_bytes(const mat *w) {
     return dtype_bytes(w->dtype, w->cols);
 }
 
+/* Bytes before a row; of codes, where a row may begin within a byte, those that hold nothing else. The scales of codes are apart. */
+static inline size_t mat_row_offset(const mat *w, size_t row) {
+    return w->codes ? codes_bytes(w->dtype, row, w->cols) : row * mat_row_bytes(w);
+}
+
 static inline const char *mat_row(const mat *w, size_t row) {
-    return (const char *)w->data + row * mat_row_bytes(w);
+    return (const char *)w->data + mat_row_offset(w, row);
+}
+
+static inline size_t mat_bytes(const mat *w) {
+    return mat_row_offset(w, w->rows);
+}
+static inline size_t mat_scale_bytes(const mat *w) {
+    return w->codes ? codes_n_scales(w->dtype, w->rows, w->cols) * sizeof(float) : 0;
+}
+
+/* Weights from a row and column on, as kernels take them; *at is where those of codes are described. */
+static inline const void *mat_at(const mat *w, size_t row, size_t col, coded_at *at) {
+    if (!w->codes) return mat_row(w, row) + dtype_bytes(w->dtype, col);
+    *at = (coded_at){w->codes, w->lora_row + row, col};
+    return at;
 }
 
 /* Rows first..first+n as a matrix of its own. */
 static inline mat mat_slice(const mat *w, size_t first, size_t n) {
     mat slice = *w;
     slice.rows = n;
-    slice.data = mat_row(w, first);
+    if (!w->codes) slice.data = mat_row(w, first);
     slice.lora_row += first;
     return slice;
 }
 
 /* Rows first..first+n as f32 [n, cols], whatever way they are stored, adapters added. */
 void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size_t n);
-/* The same rows in another dtype, by way of f32; `row` has room for one. false: a weight is beyond what
- * half floats can be, which the dtype is made of, or is to be quantized and not a number. */
+/* The same rows in another dtype, none of codes, by way of f32; `row` has room for one. false: a weight is beyond what half floats
+ * can be, which the dtype is made of, or is to be quantized and not a number. */
 bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *w, size_t first, size_t n, float *row);
-/* The same of one row that is there as f32. */
-bool mat_row_store(const kernels *k, void *out, pali_dtype dtype, const float *row, size_t cols);
 
 #endif

@@ -9,12 +9,12 @@
 #include "kernels/check.h"
 #include "kernels/codes.h"
 
-typedef struct coded {
+typedef struct matrix {
     pali_dtype dtype;
-    codes c;
+    coded c;
     size_t rows, cols, n_data, n_scales;
     float *values; /* [rows, cols] */
-} coded;
+} matrix;
 
 static const struct {
     pali_dtype dtype, rounding;
@@ -24,8 +24,8 @@ static const struct {
 #define N_KINDS (sizeof k_kinds / sizeof k_kinds[0])
 
 /* Scales lie at an odd address; codes and scales end at a page that cannot be read. */
-static coded coded_new(size_t kind, size_t rows, size_t cols) {
-    coded w = {.dtype = k_kinds[kind].dtype, .rows = rows, .cols = cols};
+static matrix matrix_new(size_t kind, size_t rows, size_t cols) {
+    matrix w = {.dtype = k_kinds[kind].dtype, .rows = rows, .cols = cols};
     bool int8 = w.dtype == PALI_DTYPE_INT8;
     w.n_data = int8 ? rows * cols : (rows * cols + 1) / 2;
     w.n_scales = int8 ? rows : (rows * cols + CODES_BLOCK - 1) / CODES_BLOCK;
@@ -35,14 +35,14 @@ static coded coded_new(size_t kind, size_t rows, size_t cols) {
         float s = fabsf(rng_normal(&g_rng)) * (i % 7 == 3 ? 1e-30f : i % 7 == 5 ? 0 : 0.02f); /* tiny, zero */
         memcpy(scales + i * sizeof s, &s, sizeof s);
     }
-    w.c = (codes){data, scales, cols, {0}, k_kinds[kind].rounding};
+    w.c = (coded){data, scales, cols, {0}, k_kinds[kind].rounding};
     for (size_t i = 0; i < 16; i++) w.c.table[i] = i == 3 ? 0 : rng_normal(&g_rng);
     w.values = floats(rows * cols, 1);
     for (size_t i = 0; i < rows * cols; i++) w.values[i] = int8 ? codes_int8(&w.c, i) : codes_4bit(&w.c, i);
     return w;
 }
 
-static void coded_done(coded *w) {
+static void matrix_done(matrix *w) {
     guarded_free((void *)(uintptr_t)w->c.data, w->n_data, 0);
     guarded_free((void *)(uintptr_t)w->c.scales, w->n_scales * sizeof(float), 1);
     done(w->values);
@@ -53,12 +53,12 @@ static bool same(const float *a, const float *b, size_t n) {
 }
 
 /* k columns from col of n rows from row. */
-static void check_at(const coded *w, size_t row, size_t col, size_t n, size_t k) {
-    const codes_at at = {&w->c, row, col};
+static void check_at(const matrix *w, size_t row, size_t col, size_t n, size_t k) {
+    const coded_at at = {&w->c, row, col};
     const float *values = w->values + row * w->cols + col;
     float *y = floats(k, 1), *got = floats(k * g_k->nr, 1), *want = floats(k * g_k->nr, 1);
     for (size_t j = 0; j < n; j++) {
-        const codes_at one = {&w->c, row + j, col};
+        const coded_at one = {&w->c, row + j, col};
         g_k->to_f32[w->dtype](y, &one, k);
         verdict(same(y, values + j * w->cols, k) && intact(y, k), "to_f32 of codes", w->cols, k, w->dtype);
     }
@@ -82,10 +82,10 @@ static void check_at(const coded *w, size_t row, size_t col, size_t n, size_t k)
 }
 
 /* The same panel as from weights held in the type that codes are rounded to. */
-static void check_code_pairs(const coded *w, size_t row, size_t col, size_t n, size_t k) {
+static void check_code_pairs(const matrix *w, size_t row, size_t col, size_t n, size_t k) {
     pali_dtype half = w->c.rounding;
     if (half == PALI_DTYPE_F32 || !g_k->panel_rows_pairs[half]) return;
-    const codes_at at = {&w->c, row, col};
+    const coded_at at = {&w->c, row, col};
     size_t words = (1 + (k + 1) / 2) * g_k->nr;
     uint16_t *halves = malloc((n * k + 1) * sizeof *halves);
     uint32_t *got = guarded_new(words * sizeof *got, 0), *want = guarded_new(words * sizeof *want, 0);
@@ -106,14 +106,14 @@ void check_codes(void) {
     for (size_t kind = 0; kind < N_KINDS; kind++) {
         for (size_t a = 0; a < sizeof k_cols / sizeof k_cols[0]; a++) {
             size_t cols = k_cols[a], rows = a % 2 ? g_k->nr : 5, skip = cols > 3 ? cols / 3 : 0;
-            coded w = coded_new(kind, rows, cols);
+            matrix w = matrix_new(kind, rows, cols);
             check_at(&w, 0, 0, rows, cols);
             check_at(&w, 1 % rows, skip, rows - 1, cols - skip); /* to the last byte */
             check_at(&w, rows - 1, 0, 1, cols - skip);
             check_at(&w, 0, 0, 0, cols);
             check_code_pairs(&w, 0, 0, rows, cols);
             check_code_pairs(&w, rows - 3, skip, 3, cols - skip);
-            coded_done(&w);
+            matrix_done(&w);
         }
     }
 }
@@ -121,20 +121,20 @@ void check_codes(void) {
 /* ---- Rates ---- */
 
 typedef struct rate {
-    coded w;
+    matrix w;
     float *x, *y, *panel;
     size_t m;
 } rate;
 
 static void rate_dot(void *context) {
     rate *r = context;
-    const codes_at at = {&r->w.c, 0, 0};
+    const coded_at at = {&r->w.c, 0, 0};
     g_k->dot_rows[r->w.dtype](r->y, r->w.rows, r->x, r->w.cols, &at, r->w.cols, r->m, r->w.rows, r->w.cols, false);
 }
 static void rate_panel(void *context) {
     rate *r = context;
     for (size_t i = 0; i < 20; i++) {
-        const codes_at at = {&r->w.c, i * g_k->nr, 0};
+        const coded_at at = {&r->w.c, i * g_k->nr, 0};
         g_k->panel_rows[r->w.dtype](r->panel, &at, r->w.cols, g_k->nr, 384);
     }
 }
@@ -143,7 +143,7 @@ void bench_codes(void) {
     const char *level = cpu_level_name(g_k->level);
     if (g_k->level == CPU_REF) return;
     for (size_t kind = 0; kind < N_KINDS; kind++) {
-        rate r = {.w = coded_new(kind, 16384, 2048), .x = floats(4 * 2048, 1), .y = floats(4 * 16384, 1), .panel = floats(384 * g_k->nr, 1)};
+        rate r = {.w = matrix_new(kind, 16384, 2048), .x = floats(4 * 2048, 1), .y = floats(4 * 16384, 1), .panel = floats(384 * g_k->nr, 1)};
         double weights = (double)(r.w.rows * r.w.cols), bytes = (double)(r.w.n_data + r.w.n_scales * sizeof(float));
         for (r.m = 1; r.m <= 4; r.m += 3) {
             double s = seconds_of(rate_dot, &r);
@@ -153,6 +153,6 @@ void bench_codes(void) {
         done(r.x);
         done(r.y);
         done(r.panel);
-        coded_done(&r.w);
+        matrix_done(&r.w);
     }
 }

@@ -28,11 +28,11 @@ static inline float load_f16(const void *w, size_t i) {
 }
 /* Element i from a place in a matrix of codes (kernels/codes.h). */
 static inline float load_4bit(const void *w, size_t i) {
-    const codes_at *at = w;
+    const coded_at *at = w;
     return codes_4bit(at->of, at->row * at->of->cols + at->col + i);
 }
 static inline float load_int8(const void *w, size_t i) {
-    const codes_at *at = w;
+    const coded_at *at = w;
     return codes_int8(at->of, at->row * at->of->cols + at->col + i);
 }
 

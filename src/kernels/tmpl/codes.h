@@ -32,7 +32,7 @@ static inline void nibbles_copy(uint8_t to[CODES_BLOCK / 2], const uint8_t *p, b
 }
 
 /* n weights of one block, from element e of the flattened matrix. */
-CODES_INLINE void decode_run(float *out, const codes *c, size_t e, size_t n, const bool bf16) {
+CODES_INLINE void decode_run(float *out, const coded *c, size_t e, size_t n, const bool bf16) {
     const uint8_t *p = c->data + e / 2;
     uint8_t copy[CODES_BLOCK / 2];
     vt table = vt_make(c->table, codes_scale(c, e / CODES_BLOCK), c->rounding);
@@ -54,7 +54,7 @@ CODES_INLINE void decode_run(float *out, const codes *c, size_t e, size_t n, con
 }
 
 /* n weights of row `at->row + j`, from column at->col + i, whatever way they lie in blocks. */
-static void decode_4bit(float *out, const codes_at *at, size_t j, size_t i, size_t n) {
+static void decode_4bit(float *out, const coded_at *at, size_t j, size_t i, size_t n) {
     size_t e = (at->row + j) * at->of->cols + at->col + i, run;
     for (; n; n -= run, e += run, out += run) {
         run = CODES_BLOCK - e % CODES_BLOCK < n ? CODES_BLOCK - e % CODES_BLOCK : n;

@@ -2,7 +2,7 @@
  * tmpl/codes.h, and v_store_f16 beside v_store_bf16. */
 #include "kernels/tmpl/codes.h"
 
-static void codes_pairs_transpose(uint32_t *panel, const codes_at *at, size_t n, size_t k) {
+static void codes_pairs_transpose(uint32_t *panel, const coded_at *at, size_t n, size_t k) {
     float row[CODES_BLOCK];
     uint16_t halves[NR * CODES_BLOCK];
     memset(row, 0, sizeof row);

@@ -6,7 +6,7 @@ CODES_INLINE vf v_decode_i8(const uint8_t *p, vf scale) {
     return v_mul(v_mul(v_load_i8(p), scale), v_set1(CODES_INT8_STEP));
 }
 
-static void decode_int8(float *out, const codes_at *at, size_t j, size_t i, size_t n) {
+static void decode_int8(float *out, const coded_at *at, size_t j, size_t i, size_t n) {
     const uint8_t *p = at->of->data + (at->row + j) * at->of->cols + at->col + i;
     vf scale = v_set1(codes_scale(at->of, at->row + j));
     size_t k = 0;
@@ -36,7 +36,7 @@ DEFINE_CODES_PANEL(4bit)
 DEFINE_CODES_PANEL(int8)
 
 /* 64 columns of one row that are a block, times m rows of x, into the accumulators of dot_f32. */
-CODES_INLINE void dot_block(vf acc[KERNELS_DOT_ROWS][DOT_ACC], const float *x, size_t ldx, const codes *c, size_t e, const size_t m, const bool bf16) {
+CODES_INLINE void dot_block(vf acc[KERNELS_DOT_ROWS][DOT_ACC], const float *x, size_t ldx, const coded *c, size_t e, const size_t m, const bool bf16) {
     vt table = vt_make(c->table, codes_scale(c, e / CODES_BLOCK), c->rounding);
     UNROLL
     for (size_t i = 0; i < CODES_BLOCK; i += CODES_STEP) {
@@ -51,7 +51,7 @@ CODES_INLINE void dot_block(vf acc[KERNELS_DOT_ROWS][DOT_ACC], const float *x, s
     }
 }
 
-CODES_INLINE void dot_4bit(float *y, size_t ldy, const float *x, size_t ldx, const codes_at *at, size_t j, const size_t m, size_t k, bool accumulate,
+CODES_INLINE void dot_4bit(float *y, size_t ldy, const float *x, size_t ldx, const coded_at *at, size_t j, const size_t m, size_t k, bool accumulate,
                            const bool bf16) {
     vf acc[KERNELS_DOT_ROWS][DOT_ACC];
     size_t e = (at->row + j) * at->of->cols + at->col, i = 0;
@@ -67,7 +67,7 @@ CODES_INLINE void dot_4bit(float *y, size_t ldy, const float *x, size_t ldx, con
     dot_end(y, ldy, acc, m, 1, accumulate);
 }
 
-CODES_INLINE void dot_int8(float *y, size_t ldy, const float *x, size_t ldx, const codes_at *at, size_t j, const size_t m, size_t k, bool accumulate) {
+CODES_INLINE void dot_int8(float *y, size_t ldy, const float *x, size_t ldx, const coded_at *at, size_t j, const size_t m, size_t k, bool accumulate) {
     vf acc[KERNELS_DOT_ROWS][DOT_ACC], scale = v_set1(codes_scale(at->of, at->row + j));
     const uint8_t *p = at->of->data + (at->row + j) * at->of->cols + at->col;
     size_t i = 0;
@@ -104,7 +104,7 @@ CODES_INLINE void dot_int8(float *y, size_t ldy, const float *x, size_t ldx, con
 
 static void k_dot_rows_4bit(float *y, size_t ldy, const float *x, size_t ldx, const void *w, size_t ld, size_t m, size_t n, size_t k, bool accumulate) {
     (void)ld;
-    if (((const codes_at *)w)->of->rounding == PALI_DTYPE_BF16)
+    if (((const coded_at *)w)->of->rounding == PALI_DTYPE_BF16)
         CODES_DOT_ROWS(DOT_BF16)
     else
         CODES_DOT_ROWS(DOT_OTHER)

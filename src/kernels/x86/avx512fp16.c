@@ -83,7 +83,7 @@ DEFINE_PANEL_ROWS_PAIRS(f16)
 static void panel_rows_pairs_4bit(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k) {
     (void)ld;
     codes_pairs_transpose(panel + NR, w, n, k);
-    if (((const codes_at *)w)->of->rounding == PALI_DTYPE_BF16)
+    if (((const coded_at *)w)->of->rounding == PALI_DTYPE_BF16)
         panel_scale_bf16(panel, k);
     else
         panel_scale_f16(panel, k);
