@@ -68,7 +68,7 @@ static inline float codes_int8(const coded *c, size_t e) {
     return (float)(int8_t)c->data[e] * codes_scale(c, e / c->cols) * CODES_INT8_STEP;
 }
 
-/* The tables as the library has them; FP4's codes 8..15 are its negatives. */
+/* The tables as the library has them; FP4: codes 9..15 are the negatives of 1..7. */
 extern const float k_codes_nf4[16], k_codes_fp4[16];
 
 /* What the library's quantizers make of weights (ref/codes.c): the bytes are theirs. One block of n <= 64 of the flattened matrix;

@@ -215,6 +215,20 @@ static pali_status entries_check(const weights *w, const spec *s, const char *pa
     return PALI_OK;
 }
 
+/* The type that weights of an entry are rounded to, in the sense of codes. */
+static pali_dtype rounding_of(const weights_entry *entry) {
+    if (!entry) return PALI_DTYPE_BF16; /* random ones */
+    pali_dtype dtype = entry->codes ? entry->codes->codes.rounding : entry->dtype;
+    return dtype == PALI_DTYPE_BF16 || dtype == PALI_DTYPE_F16 ? dtype : PALI_DTYPE_F32;
+}
+
+/* Stands for codes that are not there yet: the rounding decides how products are made, and with it what scratch they need. */
+static const coded *codes_planned(pali_dtype dtype, const weights_entry *entry) {
+    static const coded k_planned[] = {{.rounding = PALI_DTYPE_F32}, {.rounding = PALI_DTYPE_BF16}, {.rounding = PALI_DTYPE_F16}};
+    if (!dtype_is_codes(dtype)) return NULL;
+    return &k_planned[dtype == PALI_DTYPE_INT8 ? 0 : rounding_of(entry) - PALI_DTYPE_F32];
+}
+
 pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, spec_dtypes dtypes, const char *path) {
     *out = (weights_memory){0};
     if (w) STATUS_TRY(entries_check(w, s, path));
@@ -225,6 +239,7 @@ pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, s
             out->vectors += vector_floats(t) * sizeof(float);
         } else if (w ? entry != NULL : !t->optional) {
             t->matrix->dtype = dtype_held(entry, t, dtypes);
+            t->matrix->codes = codes_planned(t->matrix->dtype, entry);
             bool mapped = entry && entry->dtype == t->matrix->dtype && !weights_is_gathered(w, entry, t);
             *(mapped ? &out->mapped : &out->block) += matrix_bytes(t, t->matrix->dtype);
             out->block += nested_bytes(entry);
@@ -284,18 +299,15 @@ static pali_status entry_matrix(mat *out, weights_entry *entry, const mat *like,
     return PALI_OK;
 }
 
-/* Memory at *at for a matrix that is to be made. `rounding`: codes stand for weights of this type. */
-static void matrix_place(weights *w, const spec_tensor *t, pali_dtype rounding, char **at) {
+/* Memory at *at for a matrix that is to be made. */
+static void matrix_place(weights *w, const spec_tensor *t, char **at) {
     mat *m = t->matrix;
     m->data = *at;
     if (dtype_is_codes(m->dtype)) {
         coded *c = &w->made[w->n_made++];
         const uint8_t *data = (const uint8_t *)*at;
-        *c = (coded){.data = data, .scales = data + to_line(codes_bytes(m->dtype, m->rows, m->cols)), .cols = m->cols, .rounding = PALI_DTYPE_F32};
-        if (m->dtype != PALI_DTYPE_INT8) {
-            memcpy(c->table, m->dtype == PALI_DTYPE_NF4 ? k_codes_nf4 : k_codes_fp4, sizeof c->table);
-            c->rounding = rounding == PALI_DTYPE_BF16 || rounding == PALI_DTYPE_F16 ? rounding : PALI_DTYPE_F32;
-        }
+        *c = (coded){.data = data, .scales = data + to_line(codes_bytes(m->dtype, m->rows, m->cols)), .cols = m->cols, .rounding = m->codes->rounding};
+        if (m->dtype != PALI_DTYPE_INT8) memcpy(c->table, m->dtype == PALI_DTYPE_NF4 ? k_codes_nf4 : k_codes_fp4, sizeof c->table);
         m->codes = c;
     }
     *at += matrix_bytes(t, m->dtype);
@@ -330,7 +342,7 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
         if (m->dtype == entry->dtype && !gathered) {
             *m = from;
         } else {
-            matrix_place(w, t, from.codes ? from.codes->rounding : from.dtype, &at);
+            matrix_place(w, t, &at);
             if (!gathered) status = pieces_add(&list, &(piece){.entry = entry, .from = from, .to = m});
         }
     }
@@ -363,7 +375,7 @@ pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uin
             *t->vector = vector;
             vector += vector_floats(t);
         } else {
-            matrix_place(w, t, PALI_DTYPE_BF16, &at);
+            matrix_place(w, t, &at);
             status = pieces_add(&list, &(piece){.to = t->matrix, .seed = seed});
         }
     }
