@@ -91,5 +91,6 @@ int cmd_tokenize(cli *c);
 int cmd_inspect(cli *c);
 int cmd_bench(cli *c);
 int cmd_quantize(cli *c);
+int cmd_convert(cli *c);
 
 #endif

@@ -10,8 +10,8 @@
 
 enum { RUN = 1u, SCORE = 2u, EMBED = 4u, TOKENIZE = 8u, INSPECT = 16u, BENCH = 32u, QUANTIZE = 64u };
 /* What run has and its shorthands, which have all its other options, do not; and what they have beside them. */
-enum { PROMPTED = 128u, WITH_WORDS = 256u, LISTING = 512u, IN_LANGUAGE = 1024u, OBJECTS = 2048u };
-#define LOADING (RUN | SCORE | EMBED | TOKENIZE | INSPECT | BENCH | QUANTIZE | OBJECTS)
+enum { PROMPTED = 128u, WITH_WORDS = 256u, LISTING = 512u, IN_LANGUAGE = 1024u, OBJECTS = 2048u, CONVERT = 4096u };
+#define LOADING (RUN | SCORE | EMBED | TOKENIZE | INSPECT | BENCH | QUANTIZE | CONVERT | OBJECTS)
 #define ANSWERING (RUN | SCORE)
 #define COMPUTING (RUN | SCORE | EMBED | BENCH)
 
@@ -85,6 +85,18 @@ const command command_table[] = {
      "type can hold. Weights are converted a few megabytes at a time, so little memory is needed; the file appears under its "
      "name when it is whole.",
      "paligemma quantize -m paligemma-3b-mix-224 -o paligemma-3b-mix-224-q8.gguf --dtype q8"},
+    {"convert", CONVERT, cmd_convert, "write a model in another form: a directory, one .gguf file, or an .npz file",
+     "-m MODEL -o DIR|FILE.gguf|FILE.npz [options]",
+     "A name that ends in .gguf is a file with weights, configuration and tokenizer, one that ends in .npz a file of big_vision's "
+     "arrays, any other a new directory that Transformers loads: config.json, weights as safetensors, preprocessor and tokenizer "
+     "files. What the model's own directory has of these is copied.\n\n"
+     "Weights are written as they are stored, to the bit, unless --dtype says otherwise; in directories and .npz files, which have "
+     "no quantized weights, those become bf16. Little memory is needed, unless the model is an .npz file. The output appears under "
+     "its name when it is whole. A directory that is not empty is not touched.",
+     "paligemma convert -m paligemma-3b-mix-224 -o mix-224-f16 --dtype f16 --shard-size 2GB\n"
+     "paligemma convert -m paligemma-3b-mix-224 -o mix-224.gguf\n"
+     "paligemma convert -m mix-224.gguf -o mix-224-again\n"
+     "paligemma convert -m paligemma-3b-mix-224 -o mix-224.npz"},
 };
 const size_t command_count = sizeof command_table / sizeof *command_table;
 
@@ -103,9 +115,10 @@ const option option_table[] = {
      "threads (default: physical cores); answers do not depend on it"},
     {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING, "convert weights while loading (default: as stored)"},
     {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, QUANTIZE, "type of the weights (default: q8)"},
-    {"vision-dtype", 0, OPTION_CHOICE, AT(vision_dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING | QUANTIZE,
+    {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, CONVERT, "type of the weights, q8 and q4 in .gguf files only (default: as stored)"},
+    {"vision-dtype", 0, OPTION_CHOICE, AT(vision_dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING | QUANTIZE | CONVERT,
      "another type for the vision tower and projector (default: as --dtype, q8 for q4)"},
-    {"embed-dtype", 0, OPTION_CHOICE, AT(embed_dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING | QUANTIZE,
+    {"embed-dtype", 0, OPTION_CHOICE, AT(embed_dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING | QUANTIZE | CONVERT,
      "another type for the embedding table and the head (default: as --dtype, q8 for q4)"},
     {"max-tokens", 'n', OPTION_NATURAL, AT(max_tokens), "N", 1, 1000000, RUN | BENCH, "tokens to generate at most (run: 256, bench: 32)"},
     {"temp", 0, OPTION_REAL, AT(temperature), "F", 0, 1e6, RUN, "sampling temperature; 0, the default, is greedy"},
@@ -147,6 +160,8 @@ const option option_table[] = {
     {"what", 0, OPTION_CHOICE, AT(what), "pixels|vision|projector|mean|hidden", 0, 0, EMBED, "which array (default: vision)"},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, EMBED, "the NumPy file to write; - for standard output"},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, QUANTIZE, "the .gguf file to write"},
+    {"output", 'o', OPTION_TEXT, AT(output), "PATH", 0, 0, CONVERT, "what to write: a new directory, or a file whose name ends in .gguf or .npz"},
+    {"shard-size", 0, OPTION_TEXT, AT(shard_size), "SIZE", 0, 0, CONVERT, "largest .safetensors file of a directory, such as 2GB or 500MiB (default: 5GB)"},
     {"prompt-template", 0, OPTION_FLAG, AT(prompt_template), NULL, 0, 0, TOKENIZE,
      "show the whole model input: image tokens of each -i, bos, prompt, newline (needs -m)"},
     {"decode", 0, OPTION_FLAG, AT(decode), NULL, 0, 0, TOKENIZE, "read ids separated by blanks, print their text without special tokens"},
@@ -169,7 +184,7 @@ const option option_table[] = {
 };
 const size_t option_count = sizeof option_table / sizeof *option_table;
 
-static const char *const planned_commands[] = {"convert", "merge", "finetune", "eval", "serve", "pull", "push"};
+static const char *const planned_commands[] = {"merge", "finetune", "eval", "serve", "pull", "push"};
 static const char *const planned_options[] = {"lora"};
 static const char *const planned_dtypes[] = {"nf4", "int8"};
 #define IS_ONE_OF(name, list) is_one_of(name, list, sizeof(list) / sizeof *(list))

@@ -16,17 +16,17 @@ size_t saver_n_elements(const spec_tensor *t) {
 mat saver_rows(const spec_tensor *t) {
     if (t->matrix) return *t->matrix;
     size_t rows = t->n_dims > 1 ? t->dims[0] : 1;
-    return (mat){.dtype = PALI_DTYPE_F32, .rows = rows, .cols = saver_n_elements(t) / rows, .data = *t->vector};
+    return mat_f32(rows, saver_n_elements(t) / rows, *t->vector);
 }
 
 /* ---- Dtypes ---- */
 
-static bool is_float(pali_dtype dtype) {
+bool saver_is_float(pali_dtype dtype) {
     return dtype == PALI_DTYPE_F32 || dtype == PALI_DTYPE_BF16 || dtype == PALI_DTYPE_F16;
 }
 
 static pali_dtype matrix_dtype(const mat *w) {
-    return is_float(w->dtype) ? w->dtype : PALI_DTYPE_BF16;
+    return saver_is_float(w->dtype) ? w->dtype : PALI_DTYPE_BF16;
 }
 
 /* The matrix before it in the table, or the first. */
@@ -51,7 +51,7 @@ pali_dtype saver_float_dtype(const saver *v, const spec_tensor *t) {
     if (asked != PALI_DTYPE_AUTO) return asked;
     if (t->matrix) return matrix_dtype(t->matrix);
     const weights_entry *entry = m->weights->layout == SPEC_GGUF ? NULL : weights_of(m->weights, t);
-    if (entry && is_float(entry->dtype)) return entry->dtype;
+    if (entry && saver_is_float(entry->dtype)) return entry->dtype;
     pali_dtype dtype = neighbour_dtype(&m->spec, t);
     return is_exact(*t->vector, saver_n_elements(t), dtype) ? dtype : PALI_DTYPE_F32;
 }
@@ -60,7 +60,7 @@ pali_status saver_floats_check(const saver *v, const char *format) {
     const spec_dtypes *d = &v->o->dtypes;
     const pali_dtype asked[] = {d->all, d->vision, d->embed};
     for (size_t i = 0; i < 3; i++)
-        if (asked[i] != PALI_DTYPE_AUTO && !is_float(asked[i]))
+        if (asked[i] != PALI_DTYPE_AUTO && !saver_is_float(asked[i]))
             return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s cannot have weights of type %s: expected f32, bf16 or f16, or a name that ends in .gguf", v->path,
                                format, pali_dtype_name(asked[i]));
     return PALI_OK;
@@ -85,55 +85,52 @@ pali_status saver_progress(saver *v, size_t n_bytes) {
     return PALI_OK;
 }
 
-typedef struct piece_job {
+typedef struct convert_job {
     const saver *v;
     const mat *from;
     pali_dtype to;
+    uint8_t *out;
     size_t first, n_rows, rows_per_task;
     atomic_bool unfit; /* a row could not be converted */
-} piece_job;
+} convert_job;
 
-static void piece_task(void *context, size_t task, size_t worker) {
-    piece_job *j = context;
+static void convert_task(void *context, size_t task, size_t worker) {
+    convert_job *j = context;
     size_t begin = task * j->rows_per_task, n = j->n_rows - begin < j->rows_per_task ? j->n_rows - begin : j->rows_per_task;
-    uint8_t *to = j->v->buffer + begin * dtype_bytes(j->to, j->from->cols);
     const exec *e = &j->v->e;
-    bool fits = mat_rows_convert(e->k, to, j->to, j->from, j->first + begin, n, e->worker[worker].data);
+    bool fits = mat_rows_convert(e->k, j->out + begin * dtype_bytes(j->to, j->from->cols), j->to, j->from, j->first + begin, n, e->worker[worker].data);
     if (!fits) atomic_store(&j->unfit, true);
 }
 
-/* The pages of a source's map are let go of once they are written, so that the model need not fit into memory. */
-static bool is_mapped(const saver *v, const spec_tensor *t) {
-    const weights_entry *entry = t->matrix ? weights_of(v->m->weights, t) : NULL;
-    return entry && entry->data == t->matrix->data;
+pali_status saver_unfit(const saver *v, const spec_tensor *t, pali_dtype to) {
+    return weights_unfit(v->m->path ? v->m->path : v->m->name, t->name, to);
 }
 
-/* Some rows of a tensor, as they are or converted. */
-static pali_status rows_put(saver *v, const spec_tensor *t, const mat *from, pali_dtype to, size_t first, size_t n_rows, saver_put put, void *user) {
-    const void *data = mat_row(from, first);
-    if (from->dtype != to) {
-        piece_job j = {v, from, to, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false};
-        pool_run(v->e.pool, (n_rows + j.rows_per_task - 1) / j.rows_per_task, piece_task, &j);
-        if (j.unfit) return weights_unfit(v->m->path ? v->m->path : v->m->name, t->name, to);
-        data = v->buffer;
-    }
-    pali_status s = put(user, data, n_rows * dtype_bytes(to, from->cols));
-    if (is_mapped(v, t)) file_map_drop(mat_row(from, first), n_rows * mat_row_bytes(from));
-    return s;
+pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows, uint8_t *out) {
+    mat from = saver_rows(t);
+    convert_job j = {v, &from, to, out, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false};
+    STATUS_TRY(exec_worker_scratch(&v->e, from.cols * sizeof(float)));
+    pool_run(v->e.pool, (n_rows + j.rows_per_task - 1) / j.rows_per_task, convert_task, &j);
+    return j.unfit ? saver_unfit(v, t, to) : PALI_OK;
+}
+
+void saver_drop(const saver *v, const spec_tensor *t, size_t first, size_t n_rows) {
+    const weights_entry *entry = t->matrix ? weights_of(v->m->weights, t) : NULL;
+    if (entry && entry->data == t->matrix->data) file_map_drop(mat_row(t->matrix, first), n_rows * mat_row_bytes(t->matrix));
 }
 
 pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, saver_put put, void *user) {
     mat from = saver_rows(t);
+    bool as_is = from.dtype == to && !from.lora;
     size_t to_bytes = dtype_bytes(to, from.cols), row_bytes = mat_row_bytes(&from) > to_bytes ? mat_row_bytes(&from) : to_bytes;
     size_t step = SAVER_PIECE_BYTES / row_bytes + 1;
     if (step > from.rows) step = from.rows;
-    if (from.dtype != to) {
-        STATUS_TRY(exec_worker_scratch(&v->e, from.cols * sizeof(float)));
-        STATUS_TRY(saver_buffer(v, step * to_bytes));
-    }
+    if (!as_is) STATUS_TRY(saver_buffer(v, step * to_bytes));
     for (size_t r = 0; r < from.rows; r += step) {
         size_t n = from.rows - r < step ? from.rows - r : step;
-        STATUS_TRY(rows_put(v, t, &from, to, r, n, put, user));
+        if (!as_is) STATUS_TRY(saver_rows_convert(v, t, to, r, n, v->buffer));
+        STATUS_TRY(put(user, as_is ? mat_row(&from, r) : (const char *)v->buffer, n * to_bytes));
+        saver_drop(v, t, r, n);
         STATUS_TRY(saver_progress(v, n * to_bytes));
     }
     return PALI_OK;

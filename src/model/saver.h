@@ -22,6 +22,7 @@ typedef struct saver {
 typedef pali_status (*saver_put)(void *to, const void *data, size_t n_bytes);
 
 size_t saver_n_elements(const spec_tensor *t);
+bool saver_is_float(pali_dtype dtype);
 /* A matrix as it lies in memory; a vector or table as one of f32. */
 mat saver_rows(const spec_tensor *t);
 /* What a tensor becomes in formats that have floats only: what is asked for, else what it is stored as. Vectors from formats
@@ -31,6 +32,12 @@ pali_dtype saver_float_dtype(const saver *v, const spec_tensor *t);
 pali_status saver_floats_check(const saver *v, const char *format);
 /* The tensor's rows in dtype `to`. */
 pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, saver_put put, void *user);
+/* Some rows into memory, converted by all threads. */
+pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows, uint8_t *out);
+/* What to say of a tensor that mat_rows_convert refused. */
+pali_status saver_unfit(const saver *v, const spec_tensor *t, pali_dtype to);
+/* Rows that are written: their pages are let go of, if they are a file's, so that the model need not fit into memory. */
+void saver_drop(const saver *v, const spec_tensor *t, size_t first, size_t n_rows);
 /* Counts n_bytes as put, and reports. */
 pali_status saver_progress(saver *v, size_t n_bytes);
 /* At least n_bytes in v->buffer. */

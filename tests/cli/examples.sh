@@ -4,7 +4,7 @@ ln -s "$MODEL" paligemma-3b-mix-224
 cp "$PICTURE" cat.jpg
 echo '{"image": "cat.jpg", "prompt": "caption en"}' >requests.jsonl
 n=0
-for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize; do
+for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert; do
     "$PROGRAM" "$command" --help | sed -n '/^Examples:/,$p' | sed 1d >examples
     [ -s examples ] || say_failure "$command: no examples"
     while read -r line; do

@@ -1,0 +1,114 @@
+/* cmd_convert.c: paligemma convert and quantize: a model read in one form and written in another. */
+#include <ctype.h>
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "report.h"
+
+/* The file would replace what the tokenizer was read from. */
+static bool is_tokenizer(const args *a) {
+    struct stat output, tokenizer;
+    return a->tokenizer && stat(a->output, &output) == 0 && stat(a->tokenizer, &tokenizer) == 0 && output.st_dev == tokenizer.st_dev &&
+           output.st_ino == tokenizer.st_ino;
+}
+
+static bool ends_in(const char *name, const char *ending) {
+    size_t n = strlen(name), m = strlen(ending);
+    return n > m && !strcmp(name + n - m, ending);
+}
+
+/* "2GB", "500MiB" or bytes; false: it is none of that. */
+static bool size_parse(const char *text, uint64_t *out) {
+    static const struct {
+        const char *unit;
+        double bytes;
+    } k_units[] = {{"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+    char *end;
+    if (!isdigit((unsigned char)*text)) return false; /* strtod would take signs, blanks and names */
+    double number = strtod(text, &end);
+    for (size_t i = 0; i < sizeof k_units / sizeof k_units[0]; i++) {
+        if (strcmp(end, k_units[i].unit) != 0) continue;
+        double bytes = number * k_units[i].bytes;
+        *out = bytes < 0x1p63 ? (uint64_t)bytes : 0;
+        return *out > 0;
+    }
+    return false;
+}
+
+/* Bytes of a file, or of the files in a directory. */
+static bool size_of(const char *path, uint64_t *out) {
+    struct stat info;
+    *out = 0;
+    if (stat(path, &info) != 0) return false;
+    *out = (uint64_t)info.st_size;
+    if (!S_ISDIR(info.st_mode)) return true;
+    DIR *dir = opendir(path);
+    if (!dir) return false;
+    *out = 0;
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (fstatat(dirfd(dir), entry->d_name, &info, 0) == 0 && S_ISREG(info.st_mode)) *out += (uint64_t)info.st_size;
+    closedir(dir);
+    return true;
+}
+
+static int print_summary(cli *c, const char *dtype) {
+    uint64_t n_bytes;
+    if (!size_of(c->args.output, &n_bytes)) return cli_fail(c, "%s: %s: vanished", c->command->name, c->args.output);
+    return report_print(c, json_pack("{s:i, s:o, s:s, s:I}", "schema", REPORT_SCHEMA, "output", report_text(c->args.output, strlen(c->args.output)),
+                                     "dtype", dtype ? dtype : "stored", "bytes", (json_int_t)n_bytes));
+}
+
+static bool is_quantized(const pali_model *model) {
+    for (size_t i = 0; i < pali_model_tensor_count(model); i++) {
+        pali_tensor_info t = {.struct_size = sizeof t};
+        if (pali_model_get_tensor(model, i, &t) == PALI_OK && t.dtype != PALI_DTYPE_F32 && t.dtype != PALI_DTYPE_BF16 && t.dtype != PALI_DTYPE_F16) return true;
+    }
+    return false;
+}
+
+/* What the output cannot have, said before the work begins. */
+static void say_losses(cli *c, const pali_model *model, const char *dtype) {
+    const char *name = c->command->name, *output = c->args.output;
+    if (!dtype && !ends_in(output, ".gguf") && is_quantized(model)) cli_note(c, "%s: %s: quantized weights become bf16 there", name, output);
+    if (ends_in(output, ".npz")) cli_note(c, "%s: %s: has weights only: give --tokenizer to use it", name, output);
+}
+
+static int write_model(cli *c, const char *dtype) {
+    const args *a = &c->args;
+    const char *name = c->command->name;
+    pali_save_options options;
+    if (is_tokenizer(a)) return cli_usage(c, "%s: -o %s: also given as --tokenizer: another name expected", name, a->output);
+    pali_save_options_init(&options);
+    options.dtype = cli_dtype(dtype);
+    options.vision_dtype = cli_dtype(a->vision_dtype);
+    options.embed_dtype = cli_dtype(a->embed_dtype);
+    options.n_threads = (int32_t)a->n_threads;
+    options.progress = cli_progress;
+    options.user = c;
+    if (a->shard_size && !size_parse(a->shard_size, &options.shard_bytes))
+        return cli_usage(c, "%s: --shard-size: \"%s\": a size such as 2GB or 500MiB expected", name, a->shard_size);
+    pali_model *model = NULL;
+    int code = cli_open_stored(c, &model);
+    if (!code) {
+        say_losses(c, model, dtype);
+        pali_status status = pali_model_save(model, a->output, &options);
+        cli_progress_clear(c);
+        if (status != PALI_OK) code = cli_fail_library(c, status, name);
+    }
+    if (!code && a->json) code = print_summary(c, dtype);
+    pali_model_free(model);
+    return code;
+}
+
+int cmd_quantize(cli *c) {
+    if (!c->args.output) return cli_usage(c, "quantize: no output: -o FILE.gguf expected");
+    if (!ends_in(c->args.output, ".gguf")) return cli_usage(c, "quantize: -o %s: a name that ends in .gguf expected (convert writes others)", c->args.output);
+    return write_model(c, c->args.dtype ? c->args.dtype : "q8");
+}
+
+int cmd_convert(cli *c) {
+    if (!c->args.output) return cli_usage(c, "convert: no output: -o DIR, FILE.gguf or FILE.npz expected");
+    return write_model(c, c->args.dtype);
+}
