@@ -50,7 +50,9 @@ def compare(got, want, path):
 def open_model(path):
     model, info = PaliGemmaForConditionalGeneration.from_pretrained(path, dtype=torch.float32, output_loading_info=True, attn_implementation="eager")
     assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")), info
-    return model.eval(), AutoProcessor.from_pretrained(path)
+    processor = AutoProcessor.from_pretrained(path)
+    processor.tokenizer.bos_token = processor.tokenizer.bos_token or "<bos>"  # a directory without tokenizer_config.json names none
+    return model.eval(), processor
 
 
 def answer(model, processor):

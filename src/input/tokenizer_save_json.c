@@ -2,7 +2,8 @@
  *
  * All pieces are in the vocabulary, special and added ones too: the reference gives an added token that is not there the next
  * free id, not the one that the file says. A tokenizer whose merges are ranked by scores (SentencePiece) becomes one with a list
- * of merges in that order; equal scores, where SentencePiece takes the leftmost pair, get an order among themselves. */
+ * of merges in that order. Two things cannot be said so, as in Transformers' own conversion: of equal scores SentencePiece takes
+ * the leftmost pair, and pieces of type UNUSED, which it splits again, stay whole. Gemma's has neither. */
 #include <stdlib.h>
 #include <string.h>
 
