@@ -68,10 +68,10 @@ static bool is_quantized(const pali_model *model) {
     return false;
 }
 
-/* What the output cannot have, said before the work begins. */
+/* What the output does not have. */
 static void say_losses(cli *c, const pali_model *model, const char *dtype) {
     const char *name = c->command->name, *output = c->args.output;
-    if (!dtype && !ends_in(output, ".gguf") && is_quantized(model)) cli_note(c, "%s: %s: quantized weights become bf16 there", name, output);
+    if (!dtype && !ends_in(output, ".gguf") && is_quantized(model)) cli_note(c, "%s: %s: quantized weights became bf16", name, output);
     if (ends_in(output, ".npz")) cli_note(c, "%s: %s: has weights only: give --tokenizer to use it", name, output);
 }
 
@@ -92,11 +92,11 @@ static int write_model(cli *c, const char *dtype) {
     pali_model *model = NULL;
     int code = cli_open_stored(c, &model);
     if (!code) {
-        say_losses(c, model, dtype);
         pali_status status = pali_model_save(model, a->output, &options);
         cli_progress_clear(c);
         if (status != PALI_OK) code = cli_fail_library(c, status, name);
     }
+    if (!code) say_losses(c, model, dtype);
     if (!code && a->json) code = print_summary(c, dtype);
     pali_model_free(model);
     return code;

@@ -225,7 +225,7 @@ const spec_tensor *spec_of(const spec *s, const mat *matrix) {
 }
 
 pali_dtype spec_dtype(const spec_tensor *t, spec_dtypes asked) {
-    bool text = t->group == SPEC_LLM_ATTN || t->group == SPEC_LLM_MLP;
+    bool text = t->group == SPEC_LLM_ATTN || t->group == SPEC_LLM_MLP || t->group == SPEC_LLM_NORM;
     pali_dtype own = text ? PALI_DTYPE_AUTO : t->group == SPEC_EMBED ? asked.embed : asked.vision;
     pali_dtype dtype = own != PALI_DTYPE_AUTO ? own : !text && dtype_is_blocks(asked.all) ? PALI_DTYPE_Q8_0 : asked.all;
     if (!t->matrix || (!dtype_is_blocks(dtype) && !dtype_is_codes(dtype))) return dtype;

@@ -71,9 +71,10 @@ typedef struct spec_dtypes {
     pali_dtype all, vision, embed;
 } spec_dtypes;
 
-/* The dtype that a matrix is to be held in; AUTO: as stored. Quantizing leaves the patch embedding alone (0.03 % of the weights,
- * first in line), and keeps 8 bits for the tables, the tower and the projector where nothing else is asked for them. The types of
- * kernels/codes.h are for linear layers only, all of them, as bitsandbytes does: the tables stay as stored. */
+/* The dtype that a tensor is to have (vectors are held in f32 all the same); AUTO: as stored. Quantizing leaves the patch embedding
+ * alone (0.03 % of the weights, first in line), and keeps 8 bits for the tables, the tower and the projector where nothing else is
+ * asked for them. The types of kernels/codes.h are for linear layers only, all of them, as bitsandbytes does: the tables stay as
+ * stored. */
 pali_dtype spec_dtype(const spec_tensor *t, spec_dtypes asked);
 /* File name of a tensor, any layout of spec 3.3, to its canonical name. false: does not fit in n. */
 bool spec_canonical_name(char *out, size_t n, const char *file_name);

@@ -46,6 +46,16 @@ stdout_says() { grep -qF -- "$1" out || say_failure "$last: stdout does not say 
 # json_is FILTER: the filter is true of stdout
 json_is() { jq -e "$1" out >/dev/null 2>&1 || say_failure "$last: not so: $1"; }
 
+# nothing_but FILE...: what may be in the current directory besides out and err
+nothing_but() {
+    for name in * .*; do
+        case " . .. out err $* " in
+        *" $name "*) ;;
+        *) say_failure "$last: left $name behind" ;;
+        esac
+    done
+}
+
 need() {
     command -v "$1" >/dev/null 2>&1 || {
         echo "SKIPPED: $1 is not installed"

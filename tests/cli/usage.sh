@@ -5,7 +5,7 @@ expect_error 2
 expect_error 2 rnu
 stderr_says "did you mean run?"
 expect_error 2 zzzzzzzz
-expect_error 2 convert
+expect_error 2 finetune
 stderr_says "not available in this version"
 expect_error 2 run --modle=x
 stderr_says "did you mean --model?"
@@ -68,6 +68,9 @@ expect_error 2 inspect
 expect_error 2 quantize -m "$MODEL"
 stderr_says "-o FILE.gguf expected"
 expect_error 2 quantize -o x.gguf
+expect_error 2 convert -m "$MODEL"
+stderr_says "-o DIR, FILE.gguf or FILE.npz expected"
+expect_error 2 convert -m "$MODEL" -o x --dtype int8
 expect_error 2 quantize -m "$MODEL" -o x.gguf --dtype int8
 stderr_says "not available in this version"
 expect_error 2 quantize -m "$MODEL" -o x.gguf --vision-dtype q3
@@ -78,7 +81,7 @@ for planned in finetune serve --lora; do
     ! grep -q -- "$planned" out || say_failure "help lists $planned, which this version does not have"
 done
 expect 0 --version
-for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize; do
+for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert; do
     expect 0 "$command" --help
     stdout_says "usage: paligemma $command"
     mv out help
