@@ -105,6 +105,7 @@ static pali_status tensor_put(npz_save *s, const spec_tensor *t, pali_dtype to) 
     void *data = mem_scratch_get(&s->whole, from.rows, mat_row_bytes(&whole));
     if (!data) return status_no_memory(from.rows * mat_row_bytes(&whole));
     STATUS_TRY(saver_rows_convert(v, t, to, 0, from.rows, data));
+    saver_drop(v, t, 0, from.rows);
     whole.data = data;
     return turned_put(s, t, &whole, to);
 }
