@@ -132,7 +132,7 @@ static void config_put(const char *name) {
 
 /* The tensors of two directories: type, shape and bytes. */
 static void assert_same_files(const char *a, const char *b) {
-    weights *x, *y;
+    weights *x = NULL, *y = NULL;
     if (weights_open(&x, a) != PALI_OK || weights_open(&y, b) != PALI_OK) fail_msg("%s", status_message());
     assert_int_equal(x->n_entries, y->n_entries);
     for (size_t i = 0; i < x->n_entries; i++) {

@@ -29,7 +29,7 @@ pali_status json_print(char **out, json_t *root) {
     *out = NULL;
     for (int digits = 15; root && digits <= 17; digits += 2) { /* 1e-06 rather than 9.9999999999999995e-07, if that is the same number */
         free(text);
-        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION((size_t)digits));
         json_t *back = text ? json_loads(text, 0, NULL) : NULL;
         bool same = json_equal(root, back);
         json_decref(back);
