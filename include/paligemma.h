@@ -8,8 +8,9 @@
  *  - pali_last_error() is a one-line message of this thread's last failure; it names the file, tensor or field.
  *  - Option structs begin with struct_size and are filled by their *_init function; zero means the default. Fields are
  *    only ever appended, so a program compiled against an older header keeps working.
- *  - A model is immutable and may be shared by any number of threads; a session is used by one thread at a time.
- *    pali_session_cancel() is the one call that may come from another thread. A session keeps its model alive.
+ *  - A model is immutable and may be shared by any number of threads, and so is an adapter; a session is used by one thread
+ *    at a time. pali_session_cancel() is the one call that may come from another thread. A session keeps its model and the
+ *    adapters that it uses alive, an adapter its model.
  *  - The caller frees what a _new, _load, _find, _from_* function, pali_generate, pali_score or a batch gave it. _free(NULL) is
  *    fine.
  *  - Callbacks get the `user` pointer of their option struct; a non-zero return stops the work (PALI_ERR_CANCELLED).
@@ -70,6 +71,7 @@ typedef struct pali_batch pali_batch;
 typedef struct pali_tokenizer pali_tokenizer;
 typedef struct pali_objects pali_objects;
 typedef struct pali_mask_codec pali_mask_codec;
+typedef struct pali_adapter pali_adapter;
 
 /* Element types of weights. */
 typedef enum pali_dtype {
@@ -125,6 +127,12 @@ PALI_API pali_status pali_model_random(pali_model **out, const char *shape, uint
 
 PALI_API void pali_model_free(pali_model *model);
 
+/* An adapter (see below) and by how much its effect is multiplied: 1 is as it was trained. */
+typedef struct pali_adapter_use {
+    const pali_adapter *adapter;
+    float scale;
+} pali_adapter_use;
+
 typedef struct pali_save_options {
     size_t struct_size;
     pali_dtype dtype;        /* what matrices become, as in pali_model_options; AUTO: as they are held */
@@ -134,6 +142,9 @@ typedef struct pali_save_options {
     pali_progress_fn progress; /* may be NULL */
     void *user;
     uint64_t shard_bytes;    /* of a .safetensors file of a directory, at most; 0: 5 GB, as Transformers */
+    const pali_adapter_use *adapters; /* [n_adapters] merged into what is written: W + s B A, computed in f32, then rounded to
+                                       * the type of the file. bf16 and smaller types lose some of a small update */
+    size_t n_adapters;
 } pali_save_options;
 
 PALI_API void pali_save_options_init(pali_save_options *options);
@@ -196,6 +207,8 @@ typedef struct pali_memory_request {
     int32_t num_beams;               /* default 1 */
     int32_t max_sequences;           /* of a batch; default 1 */
     uint64_t picture_bytes;          /* of all decoded pictures held at once; default 12 megapixels for each */
+    const char *const *adapters;     /* [n_adapters] directories of the adapters that it uses */
+    size_t n_adapters;
 } pali_memory_request;
 
 PALI_API void pali_memory_request_init(pali_memory_request *request);
@@ -273,6 +286,40 @@ PALI_API void pali_session_free(pali_session *session);
 /* Stops the running call of this session soon, or the next one if none is running: a signal may come just before the work
  * begins. Callable from any thread or signal handler. */
 PALI_API void pali_session_cancel(pali_session *session);
+
+/* ---- Adapters -------------------------------------------------------------------------------------------------
+ *
+ * LoRA adapters as PEFT saves them. They are not merged: the model stays as it is, in whatever type it is held, and each
+ * session decides which of them it uses. */
+
+/* Opens a directory with adapter_config.json and adapter_model.safetensors and checks it against the model: a name or shape
+ * without a counterpart is an error, and so are kinds other than LoRA (DoRA and others), pickles, and adapters that expect
+ * changed weights of the base. */
+PALI_API pali_status pali_adapter_load(pali_adapter **out, pali_model *model, const char *path);
+PALI_API void pali_adapter_free(pali_adapter *adapter);
+
+typedef struct pali_adapter_info {
+    size_t struct_size;
+    int32_t rank_min, rank_max;  /* of its updates; 0: it has none */
+    double alpha;                /* the scale is alpha / rank, with rslora alpha / sqrt(rank); modules may have other alphas */
+    int32_t rslora;
+    int32_t touches_vision;      /* 1: it changes the vision tower or the projector */
+    int32_t touches_text;
+    size_t n_updated;            /* matrices with a low-rank update */
+    size_t n_replaced;           /* tensors that it brings whole: modules_to_save, biases */
+    uint64_t n_parameters;
+    uint64_t memory_bytes;       /* that it takes, besides pages of its file */
+    const char *targets;         /* names of the updated modules, "q_proj,v_proj"; owned by the adapter, as base_model */
+    const char *base_model;      /* what its config says that it was made for; NULL: nothing */
+} pali_adapter_info;
+
+PALI_API pali_status pali_adapter_get_info(const pali_adapter *adapter, pali_adapter_info *info);
+
+/* From the next call on the session uses these adapters instead of those that it used before; their effects add up, at most 16.
+ * n = 0: the bare model. Takes well under a millisecond, but pictures are seen anew if the old or new ones change the vision
+ * tower or the projector. Fails, changing nothing, if an adapter was loaded for another model, if two of them bring weights of
+ * their own for one tensor, or while a pali_batch of this session has pending requests. */
+PALI_API pali_status pali_session_set_adapters(pali_session *session, const pali_adapter_use *uses, size_t n);
 
 /* Called for each generated token of a greedy or sampled answer, eos included: its id, its log-probability, and the
  * text that became complete with it (may be empty; never splits a character). */

@@ -31,12 +31,17 @@ pali_status pali_batch_new(pali_batch **out, pali_session *handle, const pali_ba
         return status;
     }
     b->session = handle;
+    b->next = handle->batches;
+    handle->batches = b;
     *out = b;
     return PALI_OK;
 }
 
 void pali_batch_free(pali_batch *handle) {
     if (!handle) return;
+    pali_batch **link = &handle->session->batches;
+    while (*link != handle) link = &(*link)->next;
+    *link = handle->next;
     batch_free(&handle->b);
     mem_free(handle);
 }

@@ -7,26 +7,44 @@
 #include <string.h>
 
 #include "infer/batch.h"
+#include "model/view.h"
 #include "input/tokenizer.h"
 
 struct pali_model {
-    atomic_size_t references; /* the owner's and one for each session */
+    atomic_size_t references; /* the owner's and one for each session and adapter */
     model *m;
     tokenizer *t; /* NULL: none */
     char *tokenizer_path; /* the file it was asked from; NULL: the model's own */
 };
 
+struct pali_adapter {
+    atomic_size_t references; /* the owner's and one for each session that uses it */
+    pali_model *model;        /* what it was opened for, kept alive */
+    adapter *a;
+};
+
 struct pali_session {
     pali_model *model;
     session s;
+    model *view;              /* what s runs when adapters are in use; NULL: the model itself */
+    pali_adapter **adapters;  /* [n_adapters] in use */
+    size_t n_adapters;
+    pali_batch *batches;      /* that are open */
 };
 
 struct pali_batch {
     pali_session *session;
+    pali_batch *next; /* of the session's list */
     batch b;
 };
 
+#define ADAPTERS_MAX 16u /* in use at once */
+
 void model_release(pali_model *model);
+/* Checks a list of adapters for this model and makes the view; *out is NULL if there are none. */
+pali_status adapters_view(model **out, const pali_model *model, const pali_adapter_use *uses, size_t n);
+/* The session lets go of its adapters and their view. */
+void session_adapters_drop(pali_session *s);
 /* Options of any age, completed and checked. */
 pali_status model_options_read(pali_model_options *o, const pali_model_options *given);
 model_options model_options_inner(const pali_model_options *o);

@@ -18,6 +18,29 @@ static pali_status number_read(size_t *out, int32_t given, size_t normal, size_t
     return PALI_OK;
 }
 
+/* Plans with adapters: the view that a session would have, all in outlines. */
+static pali_status adapted_plan(pali_memory_plan *out, const model *m, weights_memory *sizes, const plan_request *q, const pali_memory_request *r) {
+    adapter *adapters[ADAPTERS_MAX] = {0};
+    adapter_use uses[ADAPTERS_MAX];
+    model *view = NULL;
+    pali_status s = PALI_OK;
+    if (r->n_adapters == 0) return plan_make(out, m, sizes, q);
+    API_NEED_AS(r->adapters, "adapters");
+    if (r->n_adapters > ADAPTERS_MAX) return status_fail(PALI_ERR_LIMIT, "adapters: %zu, more than %u at once", r->n_adapters, ADAPTERS_MAX);
+    for (size_t i = 0; i < r->n_adapters && s == PALI_OK; i++) {
+        s = r->adapters[i] ? adapter_open(&adapters[i], r->adapters[i], m, true) : status_fail(PALI_ERR_ARGUMENT, "adapters: path %zu is NULL", i);
+        if (s != PALI_OK) break;
+        uses[i] = (adapter_use){adapters[i], 1};
+        sizes->block += adapters[i]->block_bytes;
+        sizes->mapped += adapters[i]->mapped_bytes;
+    }
+    if (s == PALI_OK) s = view_adapt(&view, m, uses, r->n_adapters);
+    if (s == PALI_OK) s = plan_make(out, view, sizes, q);
+    model_free(view);
+    for (size_t i = 0; i < r->n_adapters; i++) adapter_free(adapters[i]);
+    return s;
+}
+
 static pali_status plan(pali_memory_plan *given, const char *name, bool random, const pali_memory_request *asked) {
     pali_memory_request r;
     pali_model_options o;
@@ -38,7 +61,7 @@ static pali_status plan(pali_memory_plan *given, const char *name, bool random, 
     q.picture_bytes = r.picture_bytes ? r.picture_bytes : (uint64_t)PICTURE_BYTES_DEFAULT * q.n_images * q.n_sequences;
     model_options inner = model_options_inner(&o);
     STATUS_TRY(model_outline(&m, &sizes, name, random, &inner));
-    pali_status status = plan_make(&full, m, &sizes, &q);
+    pali_status status = adapted_plan(&full, m, &sizes, &q, &r);
     model_free(m);
     STATUS_TRY(status);
     memory_free_get(&left, "");

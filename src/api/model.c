@@ -164,7 +164,11 @@ pali_status pali_model_save(const pali_model *handle, const char *path, const pa
     STATUS_TRY(dtype_check(o.embed_dtype, "pali_save_options: embed_dtype"));
     model_save_options inner = {.dtypes = {o.dtype, o.vision_dtype, o.embed_dtype}, .shard_bytes = o.shard_bytes, .tokenizer_path = handle->tokenizer_path,
                                 .n_threads = o.n_threads, .progress = o.progress, .user = o.user};
-    return model_save(handle->m, handle->t, path, &inner);
+    model *view;
+    STATUS_TRY(adapters_view(&view, handle, o.adapters, o.n_adapters));
+    pali_status s = model_save(view ? view : handle->m, handle->t, path, &inner);
+    model_free(view);
+    return s;
 }
 
 void model_release(pali_model *handle) {

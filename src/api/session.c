@@ -39,6 +39,7 @@ pali_status pali_session_new(pali_session **out, pali_model *parent, const pali_
 
 void pali_session_free(pali_session *s) {
     if (!s) return;
+    session_adapters_drop(s);
     session_free(&s->s);
     model_release(s->model);
     mem_free(s);

@@ -29,6 +29,10 @@ void features_free(features *f) {
     *f = (features){0};
 }
 
+void features_clear(features *f) {
+    for (size_t i = 0; i < f->n_slots; i++) f->slots[i].filled = false;
+}
+
 static feature *find(const features *f, const picture_key *key) {
     for (size_t i = 0; i < f->n_slots; i++)
         if (f->slots[i].filled && memcmp(&f->slots[i].key, key, sizeof *key) == 0) return &f->slots[i];

@@ -31,6 +31,8 @@ size_t features_slots(size_t n_floats);
 /* Remembers as many pictures of n_floats = P * D as 64 MiB hold, but between 4 and 64; memory comes as it is needed. */
 pali_status features_init(features *f, size_t n_floats);
 void features_free(features *f);
+/* Forgets all pictures; keeps the memory. */
+void features_clear(features *f);
 /* The rows of a picture, or NULL. They stay until the next features_slot. */
 const float *features_find(features *f, const picture_key *key);
 bool features_has(const features *f, const picture_key *key);

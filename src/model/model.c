@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "model/adapter_config.h"
 #include "model/config_gguf.h"
 #include "model/config_npz.h"
 #include "model/weights.h"
@@ -93,17 +94,12 @@ static bool has_ending(const char *name, const char *ending) {
     return n >= m && strcmp(name + n - m, ending) == 0;
 }
 
-/* Older writers saved tables that are computed, not learned: nobody misses them (spec 3.2). */
-static bool is_ignorable(const char *name) {
-    return has_ending(name, ".rotary_emb.inv_freq") || has_ending(name, ".position_ids");
-}
-
 static pali_status extras_list(model *m) {
     const weights *w = m->weights;
     m->extras = mem_calloc(w->n_entries, sizeof *m->extras);
     if (!m->extras) return status_no_memory(w->n_entries * sizeof *m->extras);
     for (size_t i = 0; i < w->n_entries; i++)
-        if (!w->entries[i].used && !is_ignorable(w->entries[i].name)) m->extras[m->n_extras++] = w->entries[i].file_name;
+        if (!w->entries[i].used && !spec_is_computed(w->entries[i].name)) m->extras[m->n_extras++] = w->entries[i].file_name;
     return PALI_OK;
 }
 
@@ -157,15 +153,23 @@ static pali_status model_make(model **out, model *m, const model_options *o, con
     return PALI_OK;
 }
 
+/* Somebody opens an adapter as if it were a model: which one it belongs to is in its config. */
+static pali_status adapter_refuse(const char *dir, const char *config_path) {
+    adapter_config c;
+    STATUS_TRY(adapter_config_load(&c, config_path));
+    (void)status_fail(PALI_ERR_UNSUPPORTED, "%s: a LoRA adapter, not a model: open the model that it was made for (%s) and add it to that (--lora %s)",
+                      dir, c.base && *c.base ? c.base : "its base_model_name_or_path does not say which", dir);
+    adapter_config_free(&c);
+    return PALI_ERR_UNSUPPORTED;
+}
+
 /* config.json and the files, into *m. */
 static pali_status dir_open(model *m, const char *path) {
     m->path = mem_copy_string(path);
     if (!m->path) return status_no_memory(strlen(path));
     char *config_path = file_join(path, "config.json"), *adapter = file_join(path, "adapter_config.json");
     pali_status s = config_path && adapter ? PALI_OK : status_no_memory(strlen(path));
-    if (s == PALI_OK && file_exists(adapter) && !file_exists(config_path))
-        s = status_fail(PALI_ERR_UNSUPPORTED, "%s: adapters are not supported yet: expected a whole model with config.json",
-                        adapter);
+    if (s == PALI_OK && file_exists(adapter) && !file_exists(config_path)) s = adapter_refuse(path, adapter);
     if (s == PALI_OK) s = config_load(&m->cfg, config_path);
     if (s == PALI_OK) s = weights_open(&m->weights, path);
     if (s == PALI_OK) s = config_correct(&m->cfg, m->weights);
@@ -249,6 +253,8 @@ pali_status model_outline(model **out, weights_memory *memory, const char *name,
 
 void model_free(model *m) {
     if (!m) return;
+    mem_free(m->loras);
+    if (m->base) m->path = NULL, m->weights = NULL;
     for (size_t i = 0; i < m->n_tensors; i++) mem_free(m->tensors[i].name);
     mem_free(m->tensors);
     mem_free(m->extras);

@@ -17,6 +17,8 @@ typedef struct model_tensor {
 } model_tensor;
 
 typedef struct model {
+    const struct model *base; /* a view (view.h): what owns path and weights; NULL: this one does */
+    lora *loras;        /* of a view: what its matrices' lists are made of */
     config cfg;
     vit vit;
     gemma text;

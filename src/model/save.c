@@ -12,6 +12,14 @@ static bool has_ending(const char *name, const char *ending) {
     return n > m && strcmp(name + n - m, ending) == 0 && name[n - m - 1] != '/';
 }
 
+/* A bias that an adapter adds where the model has none has no place in a file. */
+static pali_status adapters_check(const spec *s) {
+    for (size_t i = 0; i < s->n; i++)
+        for (const lora *l = s->tensors[i].matrix ? s->tensors[i].matrix->lora : NULL; l; l = l->next)
+            if (l->bias) return status_fail(PALI_ERR_UNSUPPORTED, "%s: an adapter with lora_bias cannot be merged", s->tensors[i].name);
+    return PALI_OK;
+}
+
 static pali_status path_check(const model *m, const char *path) {
     if (!*path) return status_fail(PALI_ERR_ARGUMENT, "path: empty: expected the name of a file or directory to write");
     for (size_t i = 0; i < m->weights->n_files; i++)
@@ -23,6 +31,7 @@ static pali_status path_check(const model *m, const char *path) {
 pali_status model_save(const model *m, const tokenizer *t, const char *path, const model_save_options *options) {
     saver v = {.m = m, .t = t, .o = options, .path = path};
     STATUS_TRY(path_check(m, path));
+    STATUS_TRY(adapters_check(&m->spec));
     STATUS_TRY(exec_init(&v.e, options->n_threads));
     pali_status s = has_ending(path, ".gguf") ? save_gguf(&v) : has_ending(path, ".npz") ? save_npz(&v) : save_hf(&v);
     mem_free(v.buffer);

@@ -233,6 +233,15 @@ pali_dtype spec_dtype(const spec_tensor *t, spec_dtypes asked) {
     return dtype == PALI_DTYPE_Q4_K && t->matrix->cols % SUPER_BLOCK ? PALI_DTYPE_Q4_1 : dtype;
 }
 
+static bool has_ending(const char *name, const char *ending) {
+    size_t n = strlen(name), m = strlen(ending);
+    return n >= m && strcmp(name + n - m, ending) == 0;
+}
+
+bool spec_is_computed(const char *name) {
+    return has_ending(name, ".rotary_emb.inv_freq") || has_ending(name, ".position_ids");
+}
+
 static bool skip(const char **name, const char *prefix) {
     size_t n = strlen(prefix);
     if (strncmp(*name, prefix, n) != 0) return false;

@@ -76,6 +76,8 @@ typedef struct spec_dtypes {
  * asked for them. The types of kernels/codes.h are for linear layers only, all of them, as bitsandbytes does: the tables stay as
  * stored. */
 pali_dtype spec_dtype(const spec_tensor *t, spec_dtypes asked);
+/* Older writers saved tables that are computed, not learned: nobody misses them (spec 3.2). */
+bool spec_is_computed(const char *name);
 /* File name of a tensor, any layout of spec 3.3, to its canonical name. false: does not fit in n. */
 bool spec_canonical_name(char *out, size_t n, const char *file_name);
 

@@ -6,6 +6,7 @@
 
 #include "io/gguf.h"
 #include "io/gguf_decode.h"
+#include "io/safetensors.h"
 #include "kernels/codes.h"
 #include "model/spec.h"
 #include "tensor/exec.h"
@@ -89,6 +90,8 @@ pali_status weights_seal(weights *w);
 pali_status weights_bnb(weights *w);
 /* All scales of an entry that has codes, into `scales` where they are quantized (NULL where not), checked to give finite weights. */
 pali_status weights_bnb_scales(const weights_entry *entry, float *scales);
+/* A type of a safetensors file; AUTO: none that weights can have. */
+pali_dtype weights_st_dtype(st_dtype dtype);
 
 /* NULL: there is none. */
 weights_entry *weights_find(const weights *w, const char *name);

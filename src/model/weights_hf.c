@@ -2,11 +2,10 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "io/safetensors.h"
 #include "io/shards.h"
 #include "model/weights.h"
 
-static pali_dtype dtype_of(st_dtype dtype) {
+pali_dtype weights_st_dtype(st_dtype dtype) {
     return dtype == ST_F32 ? PALI_DTYPE_F32 : dtype == ST_BF16 ? PALI_DTYPE_BF16 : dtype == ST_F16 ? PALI_DTYPE_F16 : PALI_DTYPE_AUTO;
 }
 
@@ -29,7 +28,7 @@ static pali_status file_add(weights *w, const char *dir, const char *name) {
         const st_tensor *t = &st->tensors[i];
         char canonical[SPEC_NAME_MAX];
         if (!spec_canonical_name(canonical, sizeof canonical, t->name)) continue; /* too long to be one of ours */
-        weights_entry entry = {.file = path, .file_name = t->name, .dtype = dtype_of(t->dtype), .dtype_name = safetensors_dtype_name(t->dtype),
+        weights_entry entry = {.file = path, .file_name = t->name, .dtype = weights_st_dtype(t->dtype), .dtype_name = safetensors_dtype_name(t->dtype),
                                .n_dims = t->n_dims, .data = t->data, .n_bytes = t->n_bytes};
         memcpy(entry.dims, t->dims, sizeof entry.dims);
         STATUS_TRY(weights_add(w, canonical, &entry));
