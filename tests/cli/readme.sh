@@ -10,6 +10,8 @@ ln -s "$PROGRAM" build/bin/paligemma
 PATH=$work/build/bin:$PATH
 n=0
 ln -s "$SOURCE/tests" tests
+ln -s tests/golden/lora/recipe my-adapter
+ln -s tests/golden/lora/text other-adapter
 ln -s "$SOURCE/doc" doc
 cat "$SOURCE/README.md" "$SOURCE"/doc/*.md | sed -n 's/^ *\$ //p' >commands
 while read -r line; do
@@ -46,6 +48,9 @@ run_examples() { # COMPILER FLAG...
     ./example paligemma-3b-mix-224 cat.jpg cat.jpg >out 2>err
     stdout_says 1.0000
     ! ./example nowhere cat.jpg cat.jpg >out 2>err || say_failure "similar takes a model that is not there"
+    build_example "$compiler" "$SOURCE/examples/adapters.c" "$@"
+    ./example paligemma-3b-mix-224 cat.jpg "caption en" my-adapter other-adapter >out 2>err || say_failure "$compiler: adapters fails"
+    [ "$(grep -cE '^(bare model|my-adapter|other-adapter): ' out)" = 3 ] || say_failure "$compiler: adapters: not three answers"
     build_example "$compiler" "$SOURCE/examples/objects.c" "$@"
     ./example paligemma-3b-mix-224 cat.jpg "segment cat" tests/golden/codec/toy.npz >out 2>err || say_failure "$compiler: objects fails"
     grep -qE '^.+: score [^ ]+, box( [0-9.]+){4}$' out || say_failure "$compiler: objects: no box"
