@@ -253,15 +253,16 @@ pali_status model_outline(model **out, weights_memory *memory, const char *name,
 
 void model_free(model *m) {
     if (!m) return;
-    mem_free(m->loras);
-    if (m->base) m->path = NULL, m->weights = NULL;
     for (size_t i = 0; i < m->n_tensors; i++) mem_free(m->tensors[i].name);
     mem_free(m->tensors);
     mem_free(m->extras);
     mem_free(m->vit.layers);
     mem_free(m->text.layers);
-    mem_free(m->path);
+    mem_free(m->loras);
     spec_free(&m->spec);
-    weights_free(m->weights);
+    if (!m->base) {
+        mem_free(m->path);
+        weights_free(m->weights);
+    }
     mem_free(m);
 }

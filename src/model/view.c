@@ -9,7 +9,7 @@ pali_status view_new(model **out, const model *base) {
     *out = NULL;
     model *m = mem_calloc(1, sizeof *m);
     if (!m) return status_no_memory(sizeof *m);
-    *m = (model){.base = base->base ? base->base : base, .cfg = base->cfg, .vit = base->vit, .text = base->text, .path = base->path, .weights = base->weights};
+    *m = (model){.base = base, .cfg = base->cfg, .vit = base->vit, .text = base->text, .path = base->path, .weights = base->weights};
     memcpy(m->name, base->name, sizeof m->name);
     m->vit.layers = mem_alloc(n_vit, sizeof *m->vit.layers);
     m->text.layers = mem_alloc(n_text, sizeof *m->text.layers);

@@ -37,7 +37,7 @@ typedef struct product {
     const float *x;    /* [m, k] */
     const uint32_t *x_pairs; /* [m, pairs_ld] x in 16-bit pairs, each block of `step` with its header; NULL: use x */
     const char *x_blocks;    /* [m] rows of x rounded to 8 bits; NULL: use x */
-    void *rounded;           /* where either of them is made */
+    void *rounded;           /* where either of them is made: shared scratch, behind u */
     const mat *w, *up; /* up: NULL but for GeGLU */
     const float *u, *u_up; /* [m, R] s A x of each adapter of w and up, one after the other */
     const float *bias;
@@ -218,9 +218,13 @@ static void lora_need(exec_need *need, const product *p, const mat *w, linear_op
     for (const lora *l = w ? w->lora : NULL; l; l = l->next) linear_need(need, p->e, &l->a, NULL, p->m, op);
 }
 
-/* u of all adapters of w. */
-static pali_status lora_inputs(const product *p, float *u, const mat *w, linear_op op) {
-    for (const lora *l = w ? w->lora : NULL; l; l = l->next) {
+/* u of all adapters of w, in the shared scratch before what is rounded. */
+static pali_status lora_inputs(product *p, const float **out, const mat *w, linear_op op) {
+    if (!w || !w->lora) return PALI_OK;
+    float *u = p->rounded;
+    *out = u;
+    p->rounded = (char *)p->rounded + lora_bytes(p, w);
+    for (const lora *l = w->lora; l; l = l->next) {
         size_t n = p->m * l->a.rows;
         STATUS_TRY(linear(p->e, u, p->x, &l->a, NULL, p->m, op));
         p->e->k->scale(u, u, n, l->scale);
@@ -282,12 +286,9 @@ static pali_status product_run(product *p) {
     if (p->m == 0) return PALI_OK;
     exec_need need = product_plan(p);
     if (need.shared && !mem_scratch_get(&e->shared, need.shared, 1)) return status_no_memory(need.shared);
-    float *u = e->shared.data, *u_up = u + lora_bytes(p, p->w) / sizeof *u;
-    p->u = u;
-    p->u_up = u_up;
-    p->rounded = u_up + lora_bytes(p, p->up) / sizeof *u;
-    STATUS_TRY(lora_inputs(p, u, p->w, alone));
-    STATUS_TRY(lora_inputs(p, u_up, p->up, alone));
+    p->rounded = e->shared.data;
+    STATUS_TRY(lora_inputs(p, &p->u, p->w, alone));
+    STATUS_TRY(lora_inputs(p, &p->u_up, p->up, alone));
     if (p->rounding == ROUND_BLOCKS) {
         exec_rows(e, p->m, k, blocks_rows, p);
         p->x_blocks = p->rounded;

@@ -14,7 +14,8 @@ typedef enum linear_op {
     LINEAR_ALONE = 4
 } linear_op;
 
-/* y [m, w->rows] from x [m, w->cols]; bias [w->rows] or NULL. y and x must not overlap. */
+/* y [m, w->rows] from x [m, w->cols]; bias [w->rows] or NULL. y and x must not overlap. What adapters of w add to the product
+ * comes before GELU. */
 pali_status linear(exec *e, float *y, const float *x, const mat *w, const float *bias, size_t m, linear_op op);
 
 /* y [m, F] = gelu_tanh(x gate^T) * (x up^T), spec 2.8: both products of a tile while x is in cache. op is LINEAR_SET or
