@@ -218,11 +218,10 @@ static void adapters_free(adapters *d) {
     free(d);
 }
 
-/* s B A x of output j, and the sum of the magnitudes of its terms. */
-static double lora_value(const lora *l, const float *x, size_t j, double *magnitude) {
-    double y = 0;
+/* y [n] += s B A x of a row, and magnitude [n] += the sums of the magnitudes of its terms. */
+static void lora_row(const lora *l, const float *x, double *y, double *magnitude) {
     for (; l; l = l->next) {
-        const float *a = l->a.data, *b = (const float *)l->b.data + j * l->b.cols;
+        const float *a = l->a.data, *b = l->b.data;
         for (size_t r = 0; r < l->a.rows; r++) {
             double u = 0, m = 0;
             for (size_t i = 0; i < l->a.cols; i++) {
@@ -230,12 +229,14 @@ static double lora_value(const lora *l, const float *x, size_t j, double *magnit
                 u += term;
                 m += fabs(term);
             }
-            y += (double)l->scale * u * (double)b[r];
-            *magnitude += fabs((double)l->scale * (double)b[r]) * m;
+            for (size_t j = 0; j < l->b.rows; j++) {
+                double sb = (double)l->scale * (double)b[j * l->b.cols + r];
+                y[j] += sb * u;
+                magnitude[j] += fabs(sb) * m;
+            }
         }
-        if (l->bias) y += (double)l->bias[j];
+        for (size_t j = 0; l->bias && j < l->b.rows; j++) y[j] += (double)l->bias[j];
     }
-    return y;
 }
 
 /* What adapters add to a product: it with them less it without, against the formula. Whatever the base's rounding of x, the
@@ -254,15 +255,19 @@ static void lora_case(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype, l
     assert_int_equal(linear(e, y, x, &w.m, NULL, m, op), PALI_OK);
     assert_int_equal(e->shared.n_bytes, need.shared);
     assert_int_equal(e->worker[0].n_bytes, need.worker);
+    double *sum = malloc(2 * n * sizeof *sum), *magnitude = sum + n;
+    assert_non_null(sum);
     for (size_t r = 0; r < m; r++) {
+        for (size_t j = 0; j < n; j++) magnitude[j] = fabs(sum[j] = (double)base[r * n + j]);
+        lora_row(&d->first, x + r * k, sum, magnitude);
         for (size_t j = 0; j < n; j++) {
-            double before = (double)base[r * n + j], magnitude = fabs(before);
-            double sum = before + lora_value(&d->first, x + r * k, j, &magnitude), expected = gelu_follows ? gelu(sum) : sum;
-            if (!(fabs(expected - (double)y[r * n + j]) <= 1.2 * sum_bound(magnitude + 1, k + 80, false)))
+            double expected = gelu_follows ? gelu(sum[j]) : sum[j];
+            if (!(fabs(expected - (double)y[r * n + j]) <= 1.2 * sum_bound(magnitude[j] + 1, k + 80, false)))
                 fail_msg("level %s m %zu n %zu k %zu dtype %d op %d: [%zu, %zu] is %g, not %g", cpu_level_name(e->k->level), m, n, k,
                          (int)dtype, (int)op, r, j, (double)y[r * n + j], expected);
         }
     }
+    free(sum);
     free(x);
     free(y);
     free(base);
@@ -290,7 +295,8 @@ static void test_lora(void **state) {
  * and a slice of a matrix has the adapters' rows that belong to it. */
 static void lora_bits(exec *e) {
     for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_K; dtype++) {
-        const size_t n = 90, k = dtype == PALI_DTYPE_Q4_K ? 512 : 300, m = 12;
+        enum { n = 90 };
+        const size_t k = dtype == PALI_DTYPE_Q4_K ? 512 : 300, m = 12;
         weights w = random_weights(n, k, (pali_dtype)dtype, 11), up = random_weights(n, k, (pali_dtype)dtype, 12);
         adapters *d = adapters_new(n, k, 50), *d_up = adapters_new(n, k, 90);
         float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 4, 1), *other = random_floats(m * n, 4, 1);
@@ -306,16 +312,24 @@ static void lora_bits(exec *e) {
         for (size_t r = 0; r < m; r++) assert_int_equal(linear_geglu(e, other + r * n, x + r * k, &w.m, &up.m, 1, LINEAR_SET), PALI_OK);
         assert_memory_equal(y, other, m * n * sizeof *y);
 
-        /* gelu(gate) * up by the matrices themselves and the adapters' values; x of blocks is rounded, so as one product less. */
+        /* gelu(gate) * up from the matrices' own products and the adapters' values. */
         float *gate = random_floats(n, 4, 1), *above = random_floats(n, 4, 1);
         w.m.lora = up.m.lora = NULL;
         assert_int_equal(linear(e, gate, x, &w.m, NULL, 1, LINEAR_SET), PALI_OK);
         assert_int_equal(linear(e, above, x, &up.m, NULL, 1, LINEAR_SET), PALI_OK);
         w.m.lora = &d->first;
         up.m.lora = &d_up->second;
+        double sums[2][90], magnitude[90];
         for (size_t j = 0; j < n; j++) {
-            double sum = 1, g = (double)gate[j] + lora_value(w.m.lora, x, j, &sum), u = (double)above[j] + lora_value(up.m.lora, x, j, &sum);
-            assert_true(fabs(gelu(g) * u - (double)y[j]) <= 4 * sum_bound(sum, k + 80, false) * (1 + fabs(g) + fabs(u)));
+            sums[0][j] = (double)gate[j];
+            sums[1][j] = (double)above[j];
+            magnitude[j] = 1;
+        }
+        lora_row(w.m.lora, x, sums[0], magnitude);
+        lora_row(up.m.lora, x, sums[1], magnitude);
+        for (size_t j = 0; j < n; j++) {
+            double gated = gelu(sums[0][j]) * sums[1][j], size = 1 + fabs(sums[0][j]) + fabs(sums[1][j]);
+            assert_true(fabs(gated - (double)y[j]) <= 4 * sum_bound(magnitude[j], k + 80, false) * size);
         }
         assert_int_equal(linear(e, y, x, &w.m, NULL, 1, LINEAR_SET), PALI_OK);
         const mat some = mat_slice(&w.m, 32, 50);
