@@ -27,6 +27,7 @@ const command command_table[] = {
      "from reading its line, waiting included.",
      "paligemma run -m paligemma-3b-mix-224 -i cat.jpg -p \"caption en\"\n"
      "paligemma run -m paligemma-3b-mix-224 -i cat.jpg -p \"detect cat\" --json\n"
+     "paligemma run -m paligemma-3b-mix-224 --lora my-adapter -i cat.jpg -p \"caption en\"\n"
      "paligemma run -m paligemma-3b-mix-224 --batch requests.jsonl > answers.jsonl"},
     {"detect", RUN | WITH_WORDS | LISTING, cmd_task, "find things in a picture: boxes", "-m MODEL -i IMAGE NAME... [options]",
      "Asks for the named things with the prompt \"detect NAME ; NAME\" (in lower case, as the model was trained) and prints a table "

@@ -1,6 +1,7 @@
 # The examples in each command's help work as written, with the tiny model in the place of the real one.
 . "$SOURCE/tests/cli/lib.sh"
 ln -s "$MODEL" paligemma-3b-mix-224
+ln -s "$SOURCE/tests/golden/lora/recipe" my-adapter
 cp "$PICTURE" cat.jpg
 echo '{"image": "cat.jpg", "prompt": "caption en"}' >requests.jsonl
 n=0
