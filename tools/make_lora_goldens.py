@@ -8,6 +8,8 @@ keys renamed to what older versions of Transformers made of them), and golden.js
 adapter as PeftModel.from_pretrained loads it, with two of them one after the other in one process, and with whole tables in place
 of the model's (which the test makes itself: they are the model's own times 0.5). patterns.json has regular expressions, names,
 and whether Python's re.match matches: those of ADAPTERS' kind and random ones. Base and adapter run in float32, unmerged.
+One more, "nf4", is for a base that bitsandbytes quantized (tests/golden/bnb/pg1-nf4): greedy tokens and log-probabilities by PEFT over
+the library's own layers in float32, with its CPU dequantization, which errs for some widths, replaced by the formula.
 A and B are random, of a size that changes answers visibly: "effect" is the largest change of a log-probability.
 """
 import argparse, json, pathlib, random, re, shutil, tempfile, warnings
@@ -56,8 +58,8 @@ def old_name(key, version):
     return key
 
 
-def make_adapter(out, spec, gen):
-    model = get_peft_model(base_model(spec["model"]), LoraConfig(task_type="CAUSAL_LM", **spec["config"]))
+def make_adapter(out, spec, gen, base=None, name=None):
+    model = get_peft_model(base or base_model(spec["model"]), LoraConfig(task_type="CAUSAL_LM", **spec["config"]))
     with tempfile.TemporaryDirectory() as tmp:
         model.save_pretrained(tmp, save_embedding_layers=False)
         state, changed = load_file(pathlib.Path(tmp) / "adapter_model.safetensors"), {}
@@ -73,7 +75,7 @@ def make_adapter(out, spec, gen):
         save_file(changed, out / "adapter_model.safetensors", {"format": "pt"})
         (out / "adapter_model.safetensors").chmod(0o644)
         config = json.loads((pathlib.Path(tmp) / "adapter_config.json").read_text())
-        config["base_model_name_or_path"] = "tiny/" + spec["model"]
+        config["base_model_name_or_path"] = "tiny/" + (name or spec["model"])
         (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -83,6 +85,46 @@ def load(model, directory):
         m = PeftModel.from_pretrained(model, directory).eval()
     assert not [w for w in said if "missing" in str(w.message) or "not initialized" in str(w.message)], [str(w.message) for w in said]
     return m
+
+
+def dequantize(packed, state):
+    """bitsandbytes.functional.dequantize_4bit by the formula: blocks run over the flattened matrix."""
+    codes = torch.stack([packed.reshape(-1) >> 4, packed.reshape(-1) & 15], 1).reshape(-1)[:state.shape.numel()].long()
+    assert not state.nested and state.blocksize == 64
+    return (state.code[codes] * state.absmax.repeat_interleave(64)[:codes.numel()]).to(state.dtype).reshape(state.shape)
+
+
+def make_nf4(out, gen):
+    import bitsandbytes
+    calls = []
+    bitsandbytes.functional.dequantize_4bit = lambda A, quant_state=None, *a, **kw: (calls.append(1), dequantize(A, quant_state))[1]
+    base = lambda: PaliGemmaForConditionalGeneration.from_pretrained(MODELS.parent / "bnb/pg1-nf4", dtype=torch.float32, device_map="cpu").eval()
+    spec = dict(config=dict(r=4, lora_alpha=6, target_modules=SEVEN + ["fc2"]))
+    make_adapter(out, spec, gen, base(), "pg1-nf4")
+    model = load(base(), out)
+    kind = type(model.base_model.model.model.language_model.layers[0].self_attn.q_proj).__module__ + " " + type(
+        model.base_model.model.model.language_model.layers[0].self_attn.q_proj).__name__
+    assert kind == "peft.tuners.lora.bnb Linear4bit", kind
+    rgb = [(i * i * 7 + i * 13) % 256 for i in range(16 * 16 * 3)]
+    pixels = (torch.tensor(rgb, dtype=torch.float32) / 127.5 - 1).reshape(1, 16, 16, 3).permute(0, 3, 1, 2)
+    ids = [55] * 4 + [2, 7, 30, 12, 5]
+    with torch.no_grad():
+        greedy = []
+        for m in (base(), model):
+            tokens, logprobs, margin = [], [], 9.0
+            for _ in range(8):
+                row = torch.tensor([ids + tokens])
+                types = torch.tensor([[0] * len(ids) + [1] * len(tokens)])
+                z = m(input_ids=row, attention_mask=torch.ones_like(row), token_type_ids=types, pixel_values=pixels).logits[0, -1].log_softmax(-1)
+                top = z.topk(2).values
+                margin = min(margin, float(top[0] - top[1]))
+                tokens.append(int(z.argmax()))
+                logprobs.append(float(top[0]))
+            greedy.append(dict(tokens=tokens, logprobs=logprobs, margin=margin))
+    assert len(calls) >= 16 * 15, "the library multiplies by another way than dequantize_4bit"
+    print("nf4", greedy)
+    assert greedy[0]["tokens"] != greedy[1]["tokens"] and greedy[1]["margin"] > 0.005
+    return dict(rgb=rgb, ids=ids, **greedy[1])
 
 
 def make_patterns(rng):
@@ -158,9 +200,10 @@ def main():
     half_table("half table, tied", "tied")
     half_table("half table, parameter", "parameter")
     (args.out / "patterns.json").write_text(json.dumps(make_patterns(random.Random(SEED))).replace("], [", "],\n[") + "\n")
+    nf4 = make_nf4(args.out / "nf4", gen)
     manifest = dict(script="tools/make_lora_goldens.py", seed=SEED, torch=torch.__version__, transformers=transformers.__version__,
                     peft=peft.__version__)
-    (args.out / "golden.json").write_text(json.dumps(dict(manifest, images=pictures, prompt=prompt, bare=bare, cases=cases), ensure_ascii=False)
+    (args.out / "golden.json").write_text(json.dumps(dict(manifest, images=pictures, prompt=prompt, bare=bare, cases=cases, nf4=nf4), ensure_ascii=False)
                                           .replace('{"adapters"', '\n{"adapters"') + "\n")
 
 
