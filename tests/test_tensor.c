@@ -10,56 +10,10 @@
 
 #include <cmocka.h>
 
-#include "base/halffloat.h"
-#include "base/rng.h"
 #include "base/status.h"
 #include "tensor/attention.h"
 #include "tensor/linear.h"
-
-static const char *const k_levels[] = {"ref", "neon", "dotprod", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "avx512fp16"};
-
-static float *random_floats(size_t n, uint64_t seed, float scale) {
-    rng r;
-    float *x = malloc((n ? n : 1) * sizeof *x);
-    assert_non_null(x);
-    rng_seed(&r, seed);
-    for (size_t i = 0; i < n; i++) x[i] = scale * rng_normal(&r);
-    return x;
-}
-
-/* A random matrix of a dtype, one byte off alignment as a file may have it, and its exact values. */
-typedef struct weights {
-    mat m;
-    unsigned char *block;
-    float *values;
-} weights;
-
-static weights random_weights(size_t rows, size_t cols, pali_dtype dtype, uint64_t seed) {
-    size_t n = rows * cols, size = dtype_bytes(dtype, 1), row_bytes = dtype_bytes(dtype, cols);
-    weights w = {.values = random_floats(n, seed, 0.5f), .block = malloc(rows * row_bytes + 1)};
-    assert_non_null(w.block);
-    for (size_t r = 0; r < rows && dtype_is_blocks(dtype); r++) {
-        const kernels *ref = kernels_get(CPU_REF);
-        ref->from_f32[dtype](w.block + 1 + r * row_bytes, w.values + r * cols, cols);
-        ref->to_f32[dtype](w.values + r * cols, w.block + 1 + r * row_bytes, cols);
-    }
-    for (size_t i = 0; i < n && !dtype_is_blocks(dtype); i++) {
-        uint16_t h = dtype == PALI_DTYPE_BF16 ? half_to_bf16(w.values[i]) : half_to_f16(w.values[i]);
-        if (dtype == PALI_DTYPE_F32) {
-            memcpy(w.block + 1 + i * size, &w.values[i], size);
-        } else {
-            memcpy(w.block + 1 + i * size, &h, size);
-            w.values[i] = dtype == PALI_DTYPE_BF16 ? half_from_bf16(h) : half_from_f16(h);
-        }
-    }
-    w.m = (mat){.dtype = dtype, .rows = rows, .cols = cols, .data = w.block + 1};
-    return w;
-}
-
-static void weights_free(weights *w) {
-    free(w->block);
-    free(w->values);
-}
+#include "tensors.h"
 
 static double gelu(double x) {
     return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
@@ -72,7 +26,7 @@ static double sum_bound(double magnitude, size_t k, bool rounds_x) {
 }
 
 static void check_linear(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype, linear_op op, bool with_bias) {
-    weights w = random_weights(n, k, dtype, 7 * n + k);
+    operand w = random_operand(n, k, dtype, 7 * n + k);
     float *x = random_floats(m * k, m + 1, 1), *bias = random_floats(n, 3, 1), *y = random_floats(m * n, 5, 1), *before = random_floats(m * n, 5, 1);
     assert_int_equal(linear(e, y, x, &w.m, with_bias ? bias : NULL, m, op), PALI_OK);
     bool rounds_x = e->k->panel_rows_pairs[dtype] && n * k >= 262144 && m > 8;
@@ -96,18 +50,7 @@ static void check_linear(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype
     free(bias);
     free(y);
     free(before);
-    weights_free(&w);
-}
-
-static void each_level(void (*check)(exec *e)) {
-    for (size_t i = 0; i < sizeof k_levels / sizeof k_levels[0]; i++) {
-        exec e;
-        setenv("PALI_CPU", k_levels[i], 1);
-        assert_int_equal(exec_init(&e, 2), PALI_OK);
-        if (strcmp(cpu_level_name(e.k->level), k_levels[i]) == 0) check(&e); /* or this machine has a lower one, done already */
-        exec_free(&e);
-    }
-    unsetenv("PALI_CPU");
+    operand_free(&w);
 }
 
 static void linear_shapes(exec *e) {
@@ -131,7 +74,7 @@ static void alone_shapes(exec *e) {
     for (size_t a = 0; a < sizeof ms / sizeof ms[0]; a++) {
         for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_K; dtype++) {
             const size_t k = dtype == PALI_DTYPE_Q4_K ? 512 : 300;
-            weights w = random_weights(n, k, (pali_dtype)dtype, 11), up = random_weights(n, k, (pali_dtype)dtype, 12);
+            operand w = random_operand(n, k, (pali_dtype)dtype, 11), up = random_operand(n, k, (pali_dtype)dtype, 12);
             size_t m = ms[a];
             float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 4, 1), *one = random_floats(m * n, 4, 1);
             for (int op = LINEAR_SET; op <= LINEAR_GELU + 1; op++) {
@@ -146,8 +89,8 @@ static void alone_shapes(exec *e) {
             free(x);
             free(y);
             free(one);
-            weights_free(&w);
-            weights_free(&up);
+            operand_free(&w);
+            operand_free(&up);
         }
     }
 }
@@ -161,7 +104,7 @@ static void geglu_shapes(exec *e) {
     const size_t ms[] = {1, 4, 9, 70};
     for (size_t a = 0; a < 4; a++) {
         size_t m = ms[a], n = 70, k = 37;
-        weights gate = random_weights(n, k, PALI_DTYPE_BF16, 1), up = random_weights(n, k, a % 2 ? PALI_DTYPE_F32 : PALI_DTYPE_BF16, 2);
+        operand gate = random_operand(n, k, PALI_DTYPE_BF16, 1), up = random_operand(n, k, a % 2 ? PALI_DTYPE_F32 : PALI_DTYPE_BF16, 2);
         float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 4, 1);
         assert_int_equal(linear_geglu(e, y, x, &gate.m, &up.m, m, LINEAR_SET), PALI_OK);
         for (size_t r = 0; r < m; r++) {
@@ -177,8 +120,8 @@ static void geglu_shapes(exec *e) {
         }
         free(x);
         free(y);
-        weights_free(&gate);
-        weights_free(&up);
+        operand_free(&gate);
+        operand_free(&up);
     }
 }
 
@@ -242,7 +185,7 @@ static void lora_row(const lora *l, const float *x, double *y, double *magnitude
 /* What adapters add to a product: it with them less it without, against the formula. Whatever the base's rounding of x, the
  * difference is that of two f32 sums; GELU has it inside. */
 static void lora_case(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype, linear_op op) {
-    weights w = random_weights(n, k, dtype, 7);
+    operand w = random_operand(n, k, dtype, 7);
     adapters *d = adapters_new(n, k, 40);
     float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 5, 1), *base = random_floats(m * n, 5, 1);
     exec_need need = {0};
@@ -272,7 +215,7 @@ static void lora_case(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype, l
     free(y);
     free(base);
     adapters_free(d);
-    weights_free(&w);
+    operand_free(&w);
 }
 
 static void lora_shapes(exec *e) {
@@ -297,7 +240,7 @@ static void lora_bits(exec *e) {
     for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_K; dtype++) {
         enum { n = 90 };
         const size_t k = dtype == PALI_DTYPE_Q4_K ? 512 : 300, m = 12;
-        weights w = random_weights(n, k, (pali_dtype)dtype, 11), up = random_weights(n, k, (pali_dtype)dtype, 12);
+        operand w = random_operand(n, k, (pali_dtype)dtype, 11), up = random_operand(n, k, (pali_dtype)dtype, 12);
         adapters *d = adapters_new(n, k, 50), *d_up = adapters_new(n, k, 90);
         float *x = random_floats(m * k, 3, 1), *y = random_floats(m * n, 4, 1), *other = random_floats(m * n, 4, 1);
         exec single;
@@ -362,8 +305,8 @@ static void lora_bits(exec *e) {
         free(other);
         adapters_free(d);
         adapters_free(d_up);
-        weights_free(&w);
-        weights_free(&up);
+        operand_free(&w);
+        operand_free(&up);
     }
 }
 
@@ -375,14 +318,14 @@ static void test_lora_bits(void **state) {
 typedef struct attention_case {
     size_t n_queries, base_len, own_len, n_heads, n_kv_heads, head_dim, window;
     float softcap;
-    bool bidirectional;
+    size_t n_prefix;
 } attention_case;
 
 static const attention_case k_cases[] = {
-    {16, 0, 16, 3, 3, 12, 0, 0, true},   {40, 0, 40, 8, 1, 16, 0, 0, true},      {260, 0, 260, 2, 2, 72, 0, 0, true},
-    {1, 0, 30, 8, 1, 16, 0, 0, false},   {1, 70, 3, 4, 2, 32, 0, 50.0f, false},  {5, 20, 5, 4, 2, 16, 6, 50.0f, false},
-    {7, 0, 19, 4, 4, 10, 3, 0, false},   {70, 300, 70, 4, 2, 33, 64, 2.0f, false}, {1, 1100, 1100, 4, 1, 16, 1500, 0, false},
-    {30, 0, 30, 4, 2, 16, 5, 50.0f, true},
+    {16, 0, 16, 3, 3, 12, 0, 0, 16},     {40, 0, 40, 8, 1, 16, 0, 0, 40},        {260, 0, 260, 2, 2, 72, 0, 0, 260},
+    {1, 0, 30, 8, 1, 16, 0, 0, 0},       {1, 70, 3, 4, 2, 32, 0, 50.0f, 0},      {5, 20, 5, 4, 2, 16, 6, 50.0f, 0},
+    {7, 0, 19, 4, 4, 10, 3, 0, 0},       {70, 300, 70, 4, 2, 33, 64, 2.0f, 0},   {1, 1100, 1100, 4, 1, 16, 1500, 0, 0},
+    {30, 0, 30, 4, 2, 16, 5, 50.0f, 30}, {45, 0, 45, 4, 1, 16, 0, 0, 33},        {40, 0, 40, 4, 2, 12, 7, 20.0f, 19},
 };
 
 static void attention_check(exec *e, const attention_case *c) {
@@ -391,7 +334,7 @@ static void attention_check(exec *e, const attention_case *c) {
     float *out = random_floats(c->n_queries * q_row, 4, 1);
     attention a = {.out = out, .q = q, .n_queries = c->n_queries, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
                    .spans = {{k, v, c->base_len, kv_row}, {k + c->base_len * kv_row, v + c->base_len * kv_row, c->own_len, kv_row}},
-                   .scale = 0.3f, .softcap = c->softcap, .bidirectional = c->bidirectional, .window = c->window};
+                   .scale = 0.3f, .softcap = c->softcap, .n_prefix = c->n_prefix, .window = c->window};
     assert_int_equal(attention_forward(e, &a, 1), PALI_OK);
     for (size_t t = 0; t < c->n_queries; t++) {
         for (size_t n = 0; n < c->n_heads; n++) {
@@ -400,7 +343,8 @@ static void attention_check(exec *e, const attention_case *c) {
             assert_non_null(prob);
             for (size_t j = 0; j < n_keys; j++) {
                 double dot = 0;
-                if (!c->bidirectional && (j > position || (c->window && position - j >= c->window))) continue;
+                bool seen = position < c->n_prefix ? j < c->n_prefix : j <= position && (!c->window || position - j < c->window);
+                if (!seen) continue;
                 for (size_t i = 0; i < c->head_dim; i++)
                     dot += (double)q[t * q_row + n * c->head_dim + i] * (double)k[j * kv_row + kh * c->head_dim + i];
                 dot *= (double)a.scale;
@@ -438,7 +382,7 @@ static void test_threads_change_nothing(void **state) {
     const size_t ms[] = {1, 3, 100}, n = 200, k = 1300;
     for (size_t i = 0; i < 3; i++) {
         size_t m = ms[i];
-        weights w = random_weights(n, k, PALI_DTYPE_BF16, 1);
+        operand w = random_operand(n, k, PALI_DTYPE_BF16, 1);
         float *x = random_floats(m * k, 2, 1), *y[3];
         for (int threads = 1; threads <= 3; threads++) {
             exec e;
@@ -451,7 +395,7 @@ static void test_threads_change_nothing(void **state) {
         assert_memory_equal(y[0], y[2], m * n * sizeof **y);
         for (int t = 0; t < 3; t++) free(y[t]);
         free(x);
-        weights_free(&w);
+        operand_free(&w);
     }
 }
 

@@ -78,7 +78,7 @@ static pali_status local_write(npz_writer *w, const npz_member *m) {
 static pali_status central_write(npz_writer *w, const npz_member *m) {
     record r = {.n = 0};
     bool large = m->n_bytes >= w->zip64_from, far = m->offset >= w->zip64_from;
-    size_t n_extra = (large ? 16 : 0) + (far ? 8 : 0);
+    size_t n_extra = (large ? 16u : 0u) + (far ? 8u : 0u);
     put(&r, 0x02014b50, 4);
     member_put(&r, m, large, true);
     put(&r, n_extra ? n_extra + 4 : 0, 2);

@@ -21,16 +21,47 @@ typedef struct gemma_acts {
     linear_op alone;   /* LINEAR_ALONE: a decode step */
 } gemma_acts;
 
+static pali_status ids_check(const gemma *g, const int32_t *ids, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= g->embed.rows)
+            return status_fail(PALI_ERR_ARGUMENT, "token id %d: the model's table has %zu rows", (int)ids[i], g->embed.rows);
+    return PALI_OK;
+}
+
 pali_status gemma_embed(exec *e, const gemma *g, float *out, const int32_t *ids, size_t n) {
     const mat *table = &g->embed;
     float factor = sqrtf((float)g->cfg.width);
+    STATUS_TRY(ids_check(g, ids, n));
     for (size_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || (size_t)ids[i] >= table->rows)
-            return status_fail(PALI_ERR_ARGUMENT, "token id %d: the model's table has %zu rows", (int)ids[i], table->rows);
         float *row = out + i * table->cols;
         mat_rows_f32(e->k, row, table, (size_t)ids[i], 1);
         e->k->scale(row, row, table->cols, factor);
     }
+    return PALI_OK;
+}
+
+typedef struct embed_job {
+    float *dembed;
+    const int32_t *ids;
+    const float *dx;
+    size_t n, width;
+    float factor;
+} embed_job;
+
+#define EMBED_COLS 256u /* a task: whoever runs it, rows of a token are added in their order */
+
+static void embed_blocks(const exec *e, void *context, size_t begin, size_t end) {
+    const embed_job *j = context;
+    size_t c = begin * EMBED_COLS, to = end * EMBED_COLS < j->width ? end * EMBED_COLS : j->width;
+    for (size_t i = 0; i < j->n; i++)
+        e->k->sum_rows(j->dembed + (size_t)j->ids[i] * j->width + c, &j->factor, j->dx + i * j->width + c, j->width, 1, to - c, true);
+}
+
+pali_status gemma_embed_backward(exec *e, const gemma *g, float *dembed, const int32_t *ids, const float *dx, size_t n) {
+    size_t d = g->cfg.width;
+    embed_job job = {dembed, ids, dx, n, d, sqrtf((float)d)};
+    STATUS_TRY(ids_check(g, ids, n));
+    exec_rows(e, (d + EMBED_COLS - 1) / EMBED_COLS, n * EMBED_COLS, embed_blocks, &job);
     return PALI_OK;
 }
 
@@ -75,7 +106,7 @@ static attention segment_attention(const gemma_config *cfg, size_t layer, const 
     memcpy(kv->v + own + kv->len * kv->row, a->v + row * kv->row, bytes);
     attention att = {.out = a->mix + row * width, .q = a->q + row * width, .n_queries = seg->n_rows, .n_heads = cfg->n_heads,
                      .n_kv_heads = cfg->n_kv_heads, .head_dim = cfg->head_dim, .scale = cfg->attn_scale, .softcap = cfg->attn_softcap,
-                     .bidirectional = seg->prefix, .window = cfg->layer_slides[layer] ? cfg->sliding_window : 0};
+                     .n_prefix = seg->prefix ? seg->n_rows : 0, .window = cfg->layer_slides[layer] ? cfg->sliding_window : 0};
     if (base) {
         size_t at = layer * base->cap * base->row;
         att.spans[0] = (attention_span){.k = base->k + at, .v = base->v + at, .len = base->len, .ld = base->row};

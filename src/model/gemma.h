@@ -43,6 +43,9 @@ typedef struct gemma_segment {
  * [0, V) is an error. */
 pali_status gemma_embed(exec *e, const gemma *g, float *out, const int32_t *ids, size_t n);
 
+/* dembed [V, D] += what flows back through gemma_embed from dx [n, D]. */
+pali_status gemma_embed_backward(exec *e, const gemma *g, float *dembed, const int32_t *ids, const float *dx, size_t n);
+
 /* x [sum of n_rows, D]: in the input rows, out the last layer's residual stream. Caches grow by n_rows. On failure the
  * caches keep their old length. */
 pali_status gemma_forward(exec *e, const gemma *g, float *x, const gemma_segment *segments, size_t n_segments);

@@ -38,7 +38,7 @@ static attention vit_attention(const vit_config *cfg, const vit_acts *a) {
     size_t head_dim = cfg->width / cfg->n_heads;
     return (attention){.out = a->mix, .q = a->q, .n_queries = cfg->n_patches, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_heads,
                        .head_dim = head_dim, .spans = {{.k = a->k, .v = a->v, .len = cfg->n_patches, .ld = cfg->width}},
-                       .scale = 1.0f / sqrtf((float)head_dim), .bidirectional = true};
+                       .scale = 1.0f / sqrtf((float)head_dim), .n_prefix = cfg->n_patches};
 }
 
 static pali_status block_forward(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a) {

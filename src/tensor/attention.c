@@ -65,17 +65,20 @@ static void values(const job *w, float *o, const float *s, float *panel, size_t 
     }
 }
 
+attention_run attention_keys_seen(const attention *a, size_t query) {
+    size_t position = a->spans[0].len + a->spans[1].len - a->n_queries + query;
+    if (position < a->n_prefix) return (attention_run){0, a->n_prefix};
+    attention_run run = {0, position + 1};
+    if (a->window && run.end > a->window) run.begin = run.end - a->window;
+    return run;
+}
+
 /* Softmax of one query's row over the keys it sees; the others get probability 0. */
 static void mask_softmax(const job *w, float *s, size_t query) {
-    const attention *a = w->a;
-    size_t begin = 0, end = w->n_keys;
-    if (!a->bidirectional) {
-        end = w->n_keys - a->n_queries + query + 1;
-        if (a->window && end > a->window) begin = end - a->window;
-    }
-    memset(s, 0, begin * sizeof *s);
-    w->e->k->softmax(s + begin, end - begin, a->scale, a->softcap);
-    memset(s + end, 0, (w->n_keys - end) * sizeof *s);
+    attention_run seen = attention_keys_seen(w->a, query);
+    memset(s, 0, seen.begin * sizeof *s);
+    w->e->k->softmax(s + seen.begin, seen.end - seen.begin, w->a->scale, w->a->softcap);
+    memset(s + seen.end, 0, (w->n_keys - seen.end) * sizeof *s);
 }
 
 static void block_task(void *context, size_t task, size_t worker) {

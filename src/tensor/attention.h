@@ -14,17 +14,32 @@ typedef struct attention_span {
 /*            spans[0]      spans[1]
  *  keys   [ base cache ][ own cache, the new rows last ]
  *
- * Query t of T stands at key position n_keys - T + t. It sees everything if bidirectional, else keys up to and including
- * its own position; with a window, only those less than `window` positions back. */
+ * Query t of T stands at key position n_keys - T + t. Those among the first n_prefix positions see these, all of them and
+ * nothing else; the others see keys up to and including their own position, and with a window only those less than `window`
+ * positions back:
+ *
+ *            keys 0 1 2 3 4
+ *   n_prefix = 3  1 1 1 . .      a bidirectional sequence has n_prefix = n_keys,
+ *                 1 1 1 . .      a causal one, or the rows after a prefix, 0
+ *                 1 1 1 . .
+ *                 1 1 1 1 .
+ *                 1 1 1 1 1 */
 typedef struct attention {
     float *out;     /* [T, N, H] */
     const float *q; /* [T, N, H] */
     size_t n_queries, n_heads, n_kv_heads, head_dim;
     attention_span spans[2];
     float scale, softcap; /* softcap 0: none */
-    bool bidirectional;
-    size_t window; /* 0: none; ignored if bidirectional */
+    size_t n_prefix;
+    size_t window; /* 0: none */
 } attention;
+
+/* Gradients of one sequence whose keys all lie in spans[0]. Every row of dq, dk and dv is set. */
+typedef struct attention_grad {
+    const float *dout; /* [T, N, H] */
+    float *dq;         /* [T, N, H] */
+    float *dk, *dv;    /* as spans[0].k and .v: rows ld apart */
+} attention_grad;
 
 #define ATTENTION_MAX 64u /* sequences at once */
 
@@ -33,5 +48,16 @@ typedef struct attention {
 pali_status attention_forward(exec *e, const attention *a, size_t n);
 /* Adds what one of them needs; its pointers are not looked at. */
 void attention_need(exec_need *need, exec *e, const attention *a);
+
+/* Backward of the same list, one gradient each; out is not looked at. Probabilities are computed again, a tile at a time. */
+pali_status attention_backward(exec *e, const attention *a, const attention_grad *g, size_t n);
+void attention_backward_need(exec_need *need, const exec *e, const attention *a, size_t n);
+
+/* The keys [begin, end) that a query sees, and the queries that see a key: both are runs. */
+typedef struct attention_run {
+    size_t begin, end;
+} attention_run;
+attention_run attention_keys_seen(const attention *a, size_t query);
+attention_run attention_queries_seeing(const attention *a, size_t key);
 
 #endif

@@ -16,12 +16,15 @@ static void row_add_lora(const kernels *k, float *out, const lora *l, size_t row
     }
 }
 
-void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size_t n) {
+void mat_part_f32(const kernels *k, float *out, const mat *w, size_t row, size_t n_rows, size_t first, size_t n_cols) {
     coded_at at;
-    for (size_t r = 0; r < n; r++) {
-        k->to_f32[w->dtype](out + r * w->cols, mat_at(w, first + r, 0, &at), w->cols);
+    for (size_t r = 0; r < n_rows; r++) k->to_f32[w->dtype](out + r * n_cols, mat_at(w, row + r, first, &at), n_cols);
+}
+
+void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size_t n) {
+    mat_part_f32(k, out, w, first, n, 0, w->cols);
+    for (size_t r = 0; r < n; r++)
         for (const lora *l = w->lora; l; l = l->next) row_add_lora(k, out + r * w->cols, l, w->lora_row + first + r);
-    }
 }
 
 bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *w, size_t first, size_t n, float *row) {

@@ -73,7 +73,11 @@ static inline mat mat_slice(const mat *w, size_t first, size_t n) {
 
 /* Rows first..first+n as f32 [n, cols], whatever way they are stored, adapters added. */
 void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size_t n);
-/* The same rows in another dtype, none of codes, by way of f32; `row` has room for one. false: a weight is beyond what half floats
+/* Columns first..first+n_cols of rows row..row+n_rows, as f32 [n_rows, n_cols], without adapters. first is a multiple of MAT_PART, so
+ * that a part begins with a block whatever the type. */
+#define MAT_PART SUPER_BLOCK
+void mat_part_f32(const kernels *k, float *out, const mat *w, size_t row, size_t n_rows, size_t first, size_t n_cols);
+/* Whole rows in another dtype, none of codes, by way of f32; `row` has room for one. false: a weight is beyond what half floats
  * can be, which the dtype is made of, or is to be quantized and not a number. */
 bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *w, size_t first, size_t n, float *row);
 

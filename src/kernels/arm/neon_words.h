@@ -18,6 +18,7 @@ typedef float32x4_t vf;
 typedef uint32x4_t vu;
 
 static inline vf v_load_n(const float *p, size_t n) {
+    if (n >= VL) return vld1q_f32(p);
     float x[4] = {0};
     memcpy(x, p, n * sizeof *x);
     return vld1q_f32(x);
@@ -25,6 +26,10 @@ static inline vf v_load_n(const float *p, size_t n) {
 
 static inline void v_store_n(float *p, vf v, size_t n) {
     float x[4];
+    if (n >= VL) {
+        vst1q_f32(p, v);
+        return;
+    }
     vst1q_f32(x, v);
     memcpy(p, x, n * sizeof *x);
 }

@@ -1,17 +1,5 @@
 /* backward.h: the loops of the backward pass, in the words and with the helpers of loops.h, which includes this. */
 
-/* Whole vectors by the plain instruction: masked stores are slow on some processors, and NEON has no masks. */
-static inline vf load_n(const float *p, size_t n) {
-    return n == VL ? v_load(p) : v_load_n(p, n);
-}
-
-static inline void store_n(float *p, vf x, size_t n) {
-    if (n == VL)
-        v_store(p, x);
-    else
-        v_store_n(p, x, n);
-}
-
 static void k_transpose(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, size_t cols) {
     for (size_t r0 = 0; r0 < rows; r0 += VL) {
         size_t n = rows - r0 < VL ? rows - r0 : VL;
@@ -23,7 +11,7 @@ static void k_transpose(float *y, size_t ldy, const float *x, size_t ldx, size_t
             for (size_t c = 0; c < left; c++) {
                 float block[VL];
                 vu_store(block, r[c]);
-                store_n(to + c * ldy, v_load(block), n);
+                v_store_n(to + c * ldy, v_load(block), n);
             }
         }
     }
@@ -41,19 +29,19 @@ static inline vf v_gelu_both(vf x, vf *slope) {
 static void k_gelu_backward(float *x, float *dy, size_t n) {
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i < VL ? n - i : VL;
-        vf slope, y = v_gelu_both(load_n(x + i, left), &slope);
-        store_n(x + i, v_mul(load_n(dy + i, left), slope), left);
-        store_n(dy + i, y, left);
+        vf slope, y = v_gelu_both(v_load_n(x + i, left), &slope);
+        v_store_n(x + i, v_mul(v_load_n(dy + i, left), slope), left);
+        v_store_n(dy + i, y, left);
     }
 }
 
 static void k_geglu_backward(float *gate, float *up, float *dy, size_t n) {
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i < VL ? n - i : VL;
-        vf slope, y = v_gelu_both(load_n(gate + i, left), &slope), u = load_n(up + i, left), d = load_n(dy + i, left);
-        store_n(gate + i, v_mul(v_mul(d, u), slope), left);
-        store_n(up + i, v_mul(d, y), left);
-        store_n(dy + i, v_mul(y, u), left);
+        vf slope, y = v_gelu_both(v_load_n(gate + i, left), &slope), u = v_load_n(up + i, left), d = v_load_n(dy + i, left);
+        v_store_n(gate + i, v_mul(v_mul(d, u), slope), left);
+        v_store_n(up + i, v_mul(d, y), left);
+        v_store_n(dy + i, v_mul(y, u), left);
     }
 }
 
@@ -64,17 +52,17 @@ static inline void norm_backward(float *dx, const float *dy, const float *x, con
     vf m = v_set1(mean), p = v_set1(plus), sum = v_zero(), dot = v_zero(), factor = v_set1(inv);
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i < VL ? n - i : VL;
-        vf g = v_mul(load_n(dy + i, left), v_add(load_n(w + i, left), p));
+        vf g = v_mul(v_load_n(dy + i, left), v_add(v_load_n(w + i, left), p));
         sum = v_add(sum, g);
-        dot = v_fma(g, v_sub(load_n(x + i, left), m), dot);
+        dot = v_fma(g, v_sub(v_load_n(x + i, left), m), dot);
     }
     vf mean_g = v_set1(centred ? v_hsum(sum) / (float)n : 0), mean_gh = v_set1(v_hsum(dot) * inv / (float)n);
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i < VL ? n - i : VL;
-        vf g = v_mul(load_n(dy + i, left), v_add(load_n(w + i, left), p));
-        vf h = v_mul(v_sub(load_n(x + i, left), m), factor);
+        vf g = v_mul(v_load_n(dy + i, left), v_add(v_load_n(w + i, left), p));
+        vf h = v_mul(v_sub(v_load_n(x + i, left), m), factor);
         vf d = v_mul(factor, v_fnma(h, mean_gh, v_sub(g, mean_g)));
-        store_n(dx + i, accumulate ? v_add(load_n(dx + i, left), d) : d, left);
+        v_store_n(dx + i, accumulate ? v_add(v_load_n(dx + i, left), d) : d, left);
     }
 }
 
@@ -102,8 +90,8 @@ static void k_norm_weight_backward(float *dw, const float *dy, const float *x, f
     vf m = v_set1(mean), factor = v_set1(inv);
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i < VL ? n - i : VL;
-        vf h = v_mul(v_sub(load_n(x + i, left), m), factor);
-        store_n(dw + i, v_fma(load_n(dy + i, left), h, load_n(dw + i, left)), left);
+        vf h = v_mul(v_sub(v_load_n(x + i, left), m), factor);
+        v_store_n(dw + i, v_fma(v_load_n(dy + i, left), h, v_load_n(dw + i, left)), left);
     }
 }
 
@@ -133,10 +121,10 @@ static void k_softmax_stats(float stats[3], const float *x, const float *g, size
     vf top = v_set1(stats[0]);
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i < VL ? n - i : VL;
-        vf e = v_exp(v_sub(v_cap_both(load_n(x + i, left), scale, cap, &slope), top));
+        vf e = v_exp(v_sub(v_cap_both(v_load_n(x + i, left), scale, cap, &slope), top));
         if (left < VL) e = v_keep_n(e, left);
         sum = v_add(sum, e);
-        if (g) dot = v_fma(e, load_n(g + i, left), dot);
+        if (g) dot = v_fma(e, v_load_n(g + i, left), dot);
     }
     stats[1] = v_hsum(sum);
     stats[2] = v_hsum(dot);
@@ -148,13 +136,13 @@ static void k_softmax_backward(float *x, float *g, const float *max, const float
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i < VL ? n - i : VL;
         if (step) {
-            top = load_n(max + i, left);
-            factor = load_n(inv + i, left);
-            mean = load_n(dot + i, left);
+            top = v_load_n(max + i, left);
+            factor = v_load_n(inv + i, left);
+            mean = v_load_n(dot + i, left);
         }
-        vf slope, p = v_mul(v_exp(v_sub(v_cap_both(load_n(x + i, left), scale, cap, &slope), top)), factor);
-        store_n(x + i, p, left);
-        store_n(g + i, v_mul(v_mul(p, v_sub(load_n(g + i, left), mean)), slope), left);
+        vf slope, p = v_mul(v_exp(v_sub(v_cap_both(v_load_n(x + i, left), scale, cap, &slope), top)), factor);
+        v_store_n(x + i, p, left);
+        v_store_n(g + i, v_mul(v_mul(p, v_sub(v_load_n(g + i, left), mean)), slope), left);
     }
 }
 
@@ -163,9 +151,9 @@ static void k_xent_backward(float *z, size_t n, float max, float inv, float othe
     vf per_cap = v_set1(cap > 0 ? 1.0f / cap : 0);
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i < VL ? n - i : VL;
-        vf x = load_n(z + i, left), t = v_mul(x, per_cap);
+        vf x = v_load_n(z + i, left), t = v_mul(x, per_cap);
         vf d = v_sub(v_mul(v_exp(v_sub(x, top)), factor), away);
-        store_n(z + i, v_mul(v_mul(w, d), v_mul(v_sub(one, t), v_add(one, t))), left);
+        v_store_n(z + i, v_mul(v_mul(w, d), v_mul(v_sub(one, t), v_add(one, t))), left);
     }
 }
 

@@ -26,7 +26,7 @@ static inline __m256i v_first(size_t n) {
 #define v_load(p) _mm256_loadu_ps(p)
 #define v_store(p, x) _mm256_storeu_ps(p, x)
 #define v_load_n(p, n) ((n) < VL ? _mm256_maskload_ps(p, v_first(n)) : _mm256_loadu_ps(p))
-#define v_store_n(p, x, n) _mm256_maskstore_ps(p, v_first(n), x)
+#define v_store_n(p, x, n) ((n) < VL ? _mm256_maskstore_ps(p, v_first(n), x) : _mm256_storeu_ps(p, x)) /* masks are slow on some */
 #define v_keep_n(x, n) _mm256_and_ps(x, _mm256_castsi256_ps(v_first(n)))
 #define v_add(a, b) _mm256_add_ps(a, b)
 #define v_sub(a, b) _mm256_sub_ps(a, b)

@@ -1,0 +1,112 @@
+/* linear_backward.c: gradients of products with weight matrices (spec training 2), by the micro-kernel of the forward.
+ *
+ *   dx = dy W      tasks of TILE_COLS columns of W: STEP of its rows at a time are expanded into panels that stay in L2, as they
+ *                  lie, because here W is the right-hand side and needs no transposing; a block of rows of dy runs over them
+ *   dw += dy^T x   tasks of TILE_ROWS by TILE_COLS weights: STEP rows of dy, transposed, run over panels of as many rows of x
+ *
+ * A sum has one order (rows of W, or of x, ascending), however the work was cut. */
+#include "tensor/linear.h"
+
+#define TILE_COLS 256u   /* a whole block of every type of weights */
+#define TILE_ROWS 192u   /* of dw: transposed dy, 192 KiB, stays in L2 */
+#define STEP 256u        /* depth of panels: 256 KiB for TILE_COLS columns */
+#define EXPAND_ROWS 16u  /* of W at once: what is expanded is cut into panels while in L1 */
+#define BIAS_COLS 512u
+#define BLOCK_M_MIN 48u  /* rows of dy per task at least, or panels are not worth expanding */
+
+_Static_assert(TILE_COLS % MAT_PART == 0 && TILE_COLS % KERNELS_NR_MAX == 0, "a tile is whole blocks of weights and whole panels");
+
+typedef struct job {
+    exec *e;
+    float *out;
+    const float *dy, *x;
+    const mat *w;
+    size_t m, n, k, tile_m, n_tiles;
+    bool accumulate;
+} job;
+
+static size_t min_of(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* Rows i0..i0+n of W, columns j0..j0+cols, as panels [n, nr] one after the other. */
+static void panels_make(const job *p, float *panels, float *rows, size_t i0, size_t n, size_t j0, size_t cols) {
+    const kernels *kn = p->e->k;
+    for (size_t i = 0; i < n; i += EXPAND_ROWS) {
+        size_t n_rows = min_of(n - i, EXPAND_ROWS);
+        mat_part_f32(kn, rows, p->w, i0 + i, n_rows, j0, cols);
+        for (size_t j = 0; j < cols; j += kn->nr)
+            kn->panel_cols(panels + j * n + i * kn->nr, rows + j, cols, min_of(cols - j, kn->nr), n_rows);
+    }
+}
+
+static void x_task(void *context, size_t task, size_t worker) {
+    const job *p = context;
+    const kernels *kn = p->e->k;
+    size_t j0 = task % p->n_tiles * TILE_COLS, m0 = task / p->n_tiles * p->tile_m;
+    size_t cols = min_of(p->k - j0, TILE_COLS), m = min_of(p->m - m0, p->tile_m);
+    float *panels = p->e->worker[worker].data, *rows = panels + TILE_COLS * STEP;
+    for (size_t i = 0; i < p->n; i += STEP) {
+        size_t n = min_of(p->n - i, STEP);
+        panels_make(p, panels, rows, i, n, j0, cols);
+        for (size_t j = 0; j < cols; j += kn->nr)
+            kn->gemm_panel(p->out + m0 * p->k + j0 + j, p->k, p->dy + m0 * p->n + i, p->n, panels + j * n, m, min_of(cols - j, kn->nr), n,
+                           p->accumulate || i > 0);
+    }
+}
+
+static void w_task(void *context, size_t task, size_t worker) {
+    const job *p = context;
+    const kernels *kn = p->e->k;
+    size_t j0 = task % p->n_tiles * TILE_COLS, r0 = task / p->n_tiles * TILE_ROWS;
+    size_t cols = min_of(p->k - j0, TILE_COLS), n = min_of(p->n - r0, TILE_ROWS);
+    float *dyt = p->e->worker[worker].data, *panel = dyt + TILE_ROWS * STEP;
+    for (size_t t = 0; t < p->m; t += STEP) {
+        size_t m = min_of(p->m - t, STEP);
+        kn->transpose(dyt, STEP, p->dy + t * p->n + r0, p->n, m, n);
+        for (size_t j = 0; j < cols; j += kn->nr) {
+            size_t nj = min_of(cols - j, kn->nr);
+            kn->panel_cols(panel, p->x + t * p->k + j0 + j, p->k, nj, m);
+            kn->gemm_panel(p->out + r0 * p->k + j0 + j, p->k, dyt, STEP, panel, n, nj, m, true);
+        }
+    }
+}
+
+static void b_task(void *context, size_t task, size_t worker) {
+    const job *p = context;
+    size_t c0 = task * BIAS_COLS, cols = min_of(p->n - c0, BIAS_COLS);
+    (void)worker;
+    for (size_t r = 0; r < p->m; r++) p->e->k->add(p->out + c0, p->dy + r * p->n + c0, cols);
+}
+
+static size_t worker_bytes(const exec *e) {
+    size_t for_x = TILE_COLS * (STEP + EXPAND_ROWS), for_w = STEP * (TILE_ROWS + e->k->nr);
+    return (for_x > for_w ? for_x : for_w) * sizeof(float);
+}
+
+void linear_backward_need(exec_need *need, const exec *e) {
+    exec_need_grow(&need->worker, worker_bytes(e));
+}
+
+pali_status linear_backward(exec *e, float *dx, float *dw, float *db, const float *dy, const float *x, const mat *w, size_t m, linear_op op) {
+    job p = {.e = e, .dy = dy, .x = x, .w = w, .m = m, .n = w->rows, .k = w->cols, .accumulate = op == LINEAR_ADD};
+    if (m == 0) return PALI_OK;
+    STATUS_TRY(exec_worker_scratch(e, worker_bytes(e)));
+    p.n_tiles = (p.k + TILE_COLS - 1) / TILE_COLS;
+    if (dx) {
+        size_t cuts = (4 * e->n_workers + p.n_tiles - 1) / p.n_tiles;
+        p.tile_m = (m + cuts - 1) / cuts;
+        if (p.tile_m < BLOCK_M_MIN) p.tile_m = BLOCK_M_MIN;
+        p.out = dx;
+        pool_run(e->pool, p.n_tiles * ((m + p.tile_m - 1) / p.tile_m), x_task, &p);
+    }
+    if (dw) {
+        p.out = dw;
+        pool_run(e->pool, p.n_tiles * ((p.n + TILE_ROWS - 1) / TILE_ROWS), w_task, &p);
+    }
+    if (db) {
+        p.out = db;
+        pool_run(e->pool, (p.n + BIAS_COLS - 1) / BIAS_COLS, b_task, &p);
+    }
+    return PALI_OK;
+}
