@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#define SAMPLES 150u
+#define SAMPLES 60u
 #define STEP 1e-3
 
 /* Of fourth order: off by STEP^4 / 30 of the fifth derivative, 3e-14 of it, and by 2^-53 |loss| / STEP. */

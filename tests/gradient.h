@@ -12,7 +12,7 @@
 /* A loss in double, of inputs that the context holds as doubles. */
 typedef double (*gradient_loss)(const void *context);
 
-/* Fails unless g [n], f32, is the gradient of the loss by x [n], one of those inputs: at up to 150 of its elements, spread evenly. */
+/* Fails unless g [n], f32, is the gradient of the loss by x [n], one of those inputs: at up to 60 of its elements, spread evenly. */
 void gradient_check(const char *what, const float *g, double *x, size_t n, gradient_loss loss, const void *context, double tolerance);
 
 /* x [n] as doubles; the caller frees. */
