@@ -44,11 +44,11 @@ static float *filled(size_t n) {
     return x;
 }
 
-/* GFLOP/s, best of five. */
+/* GFLOP/s, best of ten. */
 static double micro_kernel_rate(exec *e) {
     limit l = {e, filled(LIMIT_M * LIMIT_K), filled(LIMIT_K * e->k->nr), filled(e->n_workers * LIMIT_M * e->k->nr)};
     double best = 1e9, flop = 2.0 * 50 * LIMIT_M * LIMIT_K * (double)(e->k->nr * e->n_workers);
-    for (int run = 0; run < 5; run++) {
+    for (int run = 0; run < 10; run++) {
         double start = now_ms(e);
         pool_run(e->pool, e->n_workers, limit_task, &l);
         double took = now_ms(e) - start;
@@ -81,7 +81,7 @@ static pali_status backward_w(const product *p) {
 
 static void print_rate(const product *p, product_fn *fn, double limit_rate) {
     double best = 1e9;
-    for (int run = 0; run < 4; run++) {
+    for (int run = 0; run < 6; run++) {
         double start = now_ms(p->e);
         if (fn(p) != PALI_OK) exit(2);
         double took = now_ms(p->e) - start;

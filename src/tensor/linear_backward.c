@@ -12,6 +12,7 @@
 #define STEP 256u        /* depth of panels: 256 KiB for TILE_COLS columns */
 #define EXPAND_ROWS 16u  /* of W at once: what is expanded is cut into panels while in L1 */
 #define BIAS_COLS 512u
+#define BLOCK_M 96u      /* rows of dy that stay in L2 beside the panels while these take turns */
 #define BLOCK_M_MIN 48u  /* rows of dy per task at least, or panels are not worth expanding */
 
 _Static_assert(TILE_COLS % MAT_PART == 0 && TILE_COLS % KERNELS_NR_MAX == 0, "a tile is whole blocks of weights and whole panels");
@@ -49,9 +50,10 @@ static void x_task(void *context, size_t task, size_t worker) {
     for (size_t i = 0; i < p->n; i += STEP) {
         size_t n = min_of(p->n - i, STEP);
         panels_make(p, panels, rows, i, n, j0, cols);
-        for (size_t j = 0; j < cols; j += kn->nr)
-            kn->gemm_panel(p->out + m0 * p->k + j0 + j, p->k, p->dy + m0 * p->n + i, p->n, panels + j * n, m, min_of(cols - j, kn->nr), n,
-                           p->accumulate || i > 0);
+        for (size_t r = m0; r < m0 + m; r += BLOCK_M)
+            for (size_t j = 0; j < cols; j += kn->nr)
+                kn->gemm_panel(p->out + r * p->k + j0 + j, p->k, p->dy + r * p->n + i, p->n, panels + j * n, min_of(m0 + m - r, BLOCK_M),
+                               min_of(cols - j, kn->nr), n, p->accumulate || i > 0);
     }
 }
 
