@@ -362,8 +362,8 @@ static void codes(void **state) {
                 for (int sign = 0; sign <= is_signed; sign++, x[1] = -x[1]) {
                     dynamic8_encode(d, code, &absmax, x, 2);
                     unsigned expected = 0;
-                    while (x[1] > d->midpoint[expected]) expected++;
-                    if (x[1] < 0 && d->value[expected] == 0) expected--;
+                    while (expected < 255 && x[1] > (d->value[expected] + d->value[expected + 1]) * 0.5f) expected++;
+                    if (signbit(x[1]) && d->value[expected] == 0) expected--;
                     assert_int_equal(code[1], expected);
                     assert_true(absmax == 1 && code[0] == 255);
                 }

@@ -3,8 +3,6 @@
 
 #include <math.h>
 
-#include "base/halffloat.h"
-
 #define RANGE 65536u /* elements of one task */
 #define CHUNK 1024u  /* bf16 gradients become f32 in such pieces */
 
@@ -18,6 +16,7 @@ double clip_sum_squares(const float *x, size_t n) {
 }
 
 typedef struct job {
+    const kernels *k;
     const param *p;
     double *sums; /* [tasks] */
 } job;
@@ -31,7 +30,7 @@ static void sum_task(void *context, size_t task, size_t worker) {
     for (size_t at = begin; at < end; at += CHUNK) {
         float room[CHUNK];
         size_t n = end - at < CHUNK ? end - at : CHUNK;
-        for (size_t i = 0; i < n && !p->grad; i++) room[i] = half_from_bf16(p->grad_half[at + i]);
+        if (!p->grad) j->k->to_f32[PALI_DTYPE_BF16](room, p->grad_half + at, n);
         sum += clip_sum_squares(p->grad ? p->grad + at : room, n);
     }
     j->sums[task] = sum;
@@ -46,7 +45,7 @@ pali_status clip_norm(double *out, exec *e, const params *p) {
     if (!sums) return status_no_memory(max_tasks * sizeof *sums);
     for (size_t i = 0; i < p->n; i++) {
         size_t n_tasks = (p->items[i].n + RANGE - 1) / RANGE;
-        job j = {&p->items[i], sums};
+        job j = {e->k, &p->items[i], sums};
         double sum = 0;
         pool_run(e->pool, n_tasks, sum_task, &j);
         for (size_t t = 0; t < n_tasks; t++) sum += sums[t];

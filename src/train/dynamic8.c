@@ -6,6 +6,8 @@
 
 #include "base/halffloat.h"
 
+#define ZERO 127 /* its code in the signed map */
+
 static int ascending(const void *a, const void *b) {
     float x = *(const float *)a, y = *(const float *)b;
     return (x > y) - (x < y);
@@ -40,24 +42,16 @@ void dynamic8_init(dynamic8 *d, bool is_signed) {
     qsort(d->value, count, sizeof *d->value, ascending); /* 256 of them, signed or not */
     for (size_t i = 0; i + 1 < 256; i++) d->midpoint[i] = (d->value[i] + d->value[i + 1]) * 0.5f;
     d->midpoint[255] = INFINITY;
+    if (is_signed) d->midpoint[ZERO - 1] = 0; /* what has a sign keeps it: nothing negative gets the code of zero */
     for (uint32_t b = 0; b < DYNAMIC8_BUCKETS; b++) {
         uint32_t bits = (DYNAMIC8_LOWEST + b) << 16;
-        d->first[0][b] = b ? code_of(d, half_bits_to_f32(bits)) : code_of(d, 0.0f); /* the lowest bucket holds all below it */
-        d->first[1][b] = code_of(d, -half_bits_to_f32(bits | 0xffffu));
+        d->first[b] = code_of(d, half_bits_to_f32(b ? bits : 1)); /* the lowest bucket holds all below it */
+        d->first[DYNAMIC8_BUCKETS + b] = code_of(d, -half_bits_to_f32(bits | 0xffffu));
     }
 }
 
 void dynamic8_decode(const dynamic8 *d, float *x, const uint8_t *codes, float absmax, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] = d->value[codes[i]] * absmax;
-}
-
-/* x in [-1, 1]; whatever else (not a number, from states that were never ours) gets some code. */
-static inline uint8_t nearest(const dynamic8 *d, float x) {
-    uint32_t bits = half_f32_to_bits(x), bucket = (bits & 0x7fffffffu) >> 16;
-    bucket = bucket < DYNAMIC8_LOWEST ? 0 : bucket - DYNAMIC8_LOWEST;
-    bucket = bucket < DYNAMIC8_BUCKETS ? bucket : DYNAMIC8_BUCKETS - 1;
-    unsigned code = d->first[bits >> 31][bucket];
-    return (uint8_t)(code + (x > d->midpoint[code]));
 }
 
 /* As integers, which compare as their magnitudes do and which vectors can reduce. */
@@ -70,11 +64,23 @@ static float largest(const float *x, size_t n) {
     return half_bits_to_f32((uint32_t)max);
 }
 
+/* In two loops: the first is vectors, the second look-ups. Whatever is beyond 1 or not a number (from states that were never ours)
+ * gets some code. */
 void dynamic8_encode(const dynamic8 *d, uint8_t *codes, float *absmax, const float *x, size_t n) {
-    float max = largest(x, n), divisor = max > 0 ? max : 1.0f;
+    float max = largest(x, n), divisor = max > 0 ? max : 1.0f, part[DYNAMIC8_BLOCK];
+    int32_t place[DYNAMIC8_BLOCK];
+    const uint8_t *first = d->first;
     *absmax = max;
     for (size_t i = 0; i < n; i++) {
-        uint8_t code = nearest(d, x[i] / divisor);
-        codes[i] = (uint8_t)(code - (x[i] < 0 && d->value[code] >= 0));
+        part[i] = x[i] / divisor;
+        uint32_t bits = half_f32_to_bits(part[i]);
+        int32_t bucket = (int32_t)((bits & 0x7fffffffu) >> 16) - (int32_t)DYNAMIC8_LOWEST;
+        bucket = bucket < 0 ? 0 : bucket;
+        bucket = bucket < (int32_t)DYNAMIC8_BUCKETS ? bucket : (int32_t)DYNAMIC8_BUCKETS - 1;
+        place[i] = bucket + (bits >> 31 ? (int32_t)DYNAMIC8_BUCKETS : 0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        unsigned code = first[place[i]];
+        codes[i] = (uint8_t)(code + (part[i] > d->midpoint[code]));
     }
 }

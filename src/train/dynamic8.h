@@ -16,15 +16,15 @@
 
 typedef struct dynamic8 {
     float value[256];    /* ascending */
-    float midpoint[256]; /* between value[i] and the next; the last is infinite */
-    uint8_t first[2][DYNAMIC8_BUCKETS]; /* code of a bucket's lowest number, positive and negative */
+    float midpoint[256]; /* what lies above it has a higher code than i: the middle to the next value; the last is infinite */
+    uint8_t first[2 * DYNAMIC8_BUCKETS]; /* code of a bucket's lowest number: positive buckets, then negative ones */
 } dynamic8;
 
 void dynamic8_init(dynamic8 *d, bool is_signed);
 /* x [n] = value[codes] * absmax of one block. */
 void dynamic8_decode(const dynamic8 *d, float *x, const uint8_t *codes, float absmax, size_t n);
-/* The block's codes and *absmax; a number between two values goes to the lower one. A negative number never gets the code of
- * zero: what has a sign keeps it. */
+/* The codes of one block, n <= 256, and *absmax; a number between two values goes to the lower one, and a negative number never to
+ * zero. */
 void dynamic8_encode(const dynamic8 *d, uint8_t *codes, float *absmax, const float *x, size_t n);
 
 #endif

@@ -52,20 +52,21 @@ typedef struct slot {
     void **place;
 } slot;
 
+/* Of shape [rows, cols], [rows] where cols is 0, the parameter's own where both are. */
 static void put(slot *s, size_t *n, const param *p, const char *prefix, optim_dtype dtype, void **place, size_t rows, size_t cols) {
     static const size_t k_bytes[] = {4, 2, 1};
     slot *t = &s[(*n)++];
     *t = (slot){{.prefix = prefix, .param = p->name, .dtype = dtype}, place};
-    if (rows == 0) { /* the parameter's own shape */
+    if (rows == 0) {
         t->array.n_dims = p->n_dims;
         memcpy(t->array.dims, p->dims, sizeof p->dims);
         t->array.n_bytes = p->n * k_bytes[dtype];
         return;
     }
-    t->array.n_dims = 2;
+    t->array.n_dims = cols ? 2 : 1;
     t->array.dims[0] = rows;
     t->array.dims[1] = cols;
-    t->array.n_bytes = rows * cols * k_bytes[dtype];
+    t->array.n_bytes = rows * (cols ? cols : 1) * k_bytes[dtype];
 }
 
 /* The arrays of one parameter: the one place that knows which there are. Pointers in s are set later, through the slots. */
@@ -87,8 +88,8 @@ static size_t slots_of(slot out[MAX_ARRAYS], const optim_options *o, const param
         size_t blocks = (p->n + DYNAMIC8_BLOCK - 1) / DYNAMIC8_BLOCK;
         put(out, &n, p, "m8.", OPTIM_U8, &s->m.data, 0, 0);
         put(out, &n, p, "v8.", OPTIM_U8, &s->v.data, 0, 0);
-        put(out, &n, p, "am.", OPTIM_F32, &s->m.absmax, blocks, 1);
-        put(out, &n, p, "av.", OPTIM_F32, &s->v.absmax, blocks, 1);
+        put(out, &n, p, "am.", OPTIM_F32, &s->m.absmax, blocks, 0);
+        put(out, &n, p, "av.", OPTIM_F32, &s->v.absmax, blocks, 0);
     } else {
         put(out, &n, p, "m.", dtype, &s->m.data, 0, 0);
         put(out, &n, p, "v.", dtype, &s->v.data, 0, 0);
@@ -212,9 +213,9 @@ void optim_array_get(const optim *o, size_t i, optim_array *out) {
     out->data = *slots[i].place;
 }
 
-float *optim_value(const param *p, size_t at, size_t n, float *room) {
+float *optim_value(const optim *o, const param *p, size_t at, size_t n, float *room) {
     if (p->value) return p->value + at;
-    for (size_t i = 0; i < n; i++) room[i] = half_from_bf16(p->half[at + i]);
+    o->k->to_f32[PALI_DTYPE_BF16](room, p->half + at, n);
     return room;
 }
 
@@ -223,7 +224,8 @@ void optim_grad(const optim *o, const param *p, size_t at, size_t n, float *room
     if (p->grad) {
         for (size_t i = 0; i < n; i++) room[i] = p->grad[at + i] * scale;
     } else {
-        for (size_t i = 0; i < n; i++) room[i] = half_from_bf16(p->grad_half[at + i]) * scale;
+        o->k->to_f32[PALI_DTYPE_BF16](room, p->grad_half + at, n);
+        for (size_t i = 0; i < n; i++) room[i] *= scale;
     }
 }
 
@@ -253,16 +255,15 @@ void optim_value_store(const optim *o, const param *p, size_t at, size_t n, cons
     if (o->opt.stochastic && (!p->value || p->on_grid)) {
         round_by_lot(o, p, at, n, half, value);
     } else {
-        for (size_t i = 0; i < n; i++) half[i] = half_to_bf16(value[i]);
+        o->k->from_f32[PALI_DTYPE_BF16](half, value, n);
     }
     for (size_t i = 0; i < n && p->on_grid; i++) p->value[at + i] = half_from_bf16(half[i]);
 }
 
-float *optim_moment(const moment *m, const dynamic8 *map, size_t at, size_t n, float *room) {
+float *optim_moment(const optim *o, const moment *m, const dynamic8 *map, size_t at, size_t n, float *room) {
     if (m->dtype == OPTIM_F32) return (float *)m->data + at;
     if (m->dtype == OPTIM_BF16) {
-        const uint16_t *half = (const uint16_t *)m->data + at;
-        for (size_t i = 0; i < n; i++) room[i] = half_from_bf16(half[i]);
+        o->k->to_f32[PALI_DTYPE_BF16](room, (const uint16_t *)m->data + at, n);
         return room;
     }
     const float *absmax = (const float *)m->absmax + at / DYNAMIC8_BLOCK;
@@ -273,11 +274,8 @@ float *optim_moment(const moment *m, const dynamic8 *map, size_t at, size_t n, f
     return room;
 }
 
-void optim_moment_store(const moment *m, const dynamic8 *map, size_t at, size_t n, const float *x) {
-    if (m->dtype == OPTIM_BF16) {
-        uint16_t *half = (uint16_t *)m->data + at;
-        for (size_t i = 0; i < n; i++) half[i] = half_to_bf16(x[i]);
-    }
+void optim_moment_store(const optim *o, const moment *m, const dynamic8 *map, size_t at, size_t n, const float *x) {
+    if (m->dtype == OPTIM_BF16) o->k->from_f32[PALI_DTYPE_BF16]((uint16_t *)m->data + at, x, n);
     if (m->dtype != OPTIM_U8) return;
     float *absmax = (float *)m->absmax + at / DYNAMIC8_BLOCK;
     for (size_t i = 0; i < n; i += DYNAMIC8_BLOCK) {
@@ -306,6 +304,7 @@ static void sweep_task(void *context, size_t task, size_t worker) {
 }
 
 void optim_update(optim *o, exec *e, size_t first, size_t n) {
+    o->k = e->k;
     for (size_t i = first; i < first + n; i++) {
         const param *p = &o->list->items[i];
         if (optim_is_adafactor(o->opt.kind)) {

@@ -231,16 +231,16 @@ static void size_task(void *context, size_t task, size_t worker) {
 /* Pass 4. */
 static void apply(const job *j, const rectangle *r, const segment *s) {
     const optim *o = j->o;
-    float room[3][OPTIM_CHUNK], *u = room[0], *value = optim_value(j->p, s->at, s->n, room[1]);
+    float room[3][OPTIM_CHUNK], *u = room[0], *value = optim_value(o, j->p, s->at, s->n, room[1]);
     double decay = optim_decay(o, j->p), lr = o->rate.lr * o->rate.factor;
     float before = (float)(1 - (optim_is_bv(o) ? o->rate.factor : lr) * decay), step = (float)lr;
     update_of(j, r, s, u);
     for (size_t i = 0; i < s->n; i++) u[i] /= j->shrink;
     if (j->s->m.data) {
-        float *m = optim_moment(&j->s->m, NULL, s->at, s->n, room[2]);
+        float *m = optim_moment(o, &j->s->m, NULL, s->at, s->n, room[2]);
         float keep = (float)o->opt.momentum, add = (float)(1 - o->opt.momentum);
         for (size_t i = 0; i < s->n; i++) m[i] = keep * m[i] + add * u[i];
-        optim_moment_store(&j->s->m, NULL, s->at, s->n, m);
+        optim_moment_store(o, &j->s->m, NULL, s->at, s->n, m);
         u = m;
     }
     for (size_t i = 0; i < s->n; i++) value[i] = value[i] * before - step * u[i];

@@ -1,6 +1,7 @@
 /* optim_adam.c: the updates that see one element at a time: Adam in all its variants, and SGD (spec training 4.1 - 4.3). */
 #include <math.h>
 
+#include "base/halffloat.h"
 #include "train/optim_state.h"
 
 /* The variants differ in where eps and decay come in, which is a matter of five numbers; worked out in double as the references
@@ -47,9 +48,9 @@ static void adam_skipping(float *p, float *m, float *v, const float *g, size_t n
 }
 
 static bool all_finite(const float *g, size_t n) {
-    float sum = 0;
-    for (size_t i = 0; i < n; i++) sum += 0 * g[i]; /* 0 times infinity or NaN is NaN */
-    return sum == 0;
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) bad |= (half_f32_to_bits(g[i]) & 0x7f800000u) == 0x7f800000u;
+    return !bad;
 }
 
 void adam_range(const optim *o, const param *p, const state *s, size_t begin, size_t end) {
@@ -57,13 +58,13 @@ void adam_range(const optim *o, const param *p, const state *s, size_t begin, si
     adam_rate r = rate_of(o, p);
     for (size_t at = begin; at < end; at += OPTIM_CHUNK) {
         size_t n = end - at < OPTIM_CHUNK ? end - at : OPTIM_CHUNK;
-        float *value = optim_value(p, at, n, room[0]), *g = room[1];
-        float *m = optim_moment(&s->m, &o->map_m, at, n, room[2]), *v = optim_moment(&s->v, &o->map_v, at, n, room[3]);
+        float *value = optim_value(o, p, at, n, room[0]), *g = room[1];
+        float *m = optim_moment(o, &s->m, &o->map_m, at, n, room[2]), *v = optim_moment(o, &s->v, &o->map_v, at, n, room[3]);
         optim_grad(o, p, at, n, g);
         if (s->m.dtype == OPTIM_U8 && !all_finite(g, n)) adam_skipping(value, m, v, g, n, &o->opt, r);
         else adam(value, m, v, g, n, &o->opt, r);
-        optim_moment_store(&s->m, &o->map_m, at, n, m);
-        optim_moment_store(&s->v, &o->map_v, at, n, v);
+        optim_moment_store(o, &s->m, &o->map_m, at, n, m);
+        optim_moment_store(o, &s->v, &o->map_v, at, n, v);
         optim_value_store(o, p, at, n, value);
     }
 }
@@ -74,13 +75,13 @@ void sgd_range(const optim *o, const param *p, const state *s, size_t begin, siz
     float lr = (float)(o->rate.lr * o->rate.factor), decay = (float)optim_decay(o, p), momentum = (float)o->opt.momentum;
     for (size_t at = begin; at < end; at += OPTIM_CHUNK) {
         size_t n = end - at < OPTIM_CHUNK ? end - at : OPTIM_CHUNK;
-        float *value = optim_value(p, at, n, room[0]), *g = room[1], *m = g;
+        float *value = optim_value(o, p, at, n, room[0]), *g = room[1], *m = g;
         optim_grad(o, p, at, n, g);
         for (size_t i = 0; i < n && decay != 0; i++) g[i] += decay * value[i];
         if (s->m.data) {
-            m = optim_moment(&s->m, NULL, at, n, room[2]);
+            m = optim_moment(o, &s->m, NULL, at, n, room[2]);
             for (size_t i = 0; i < n; i++) m[i] = momentum * m[i] + g[i];
-            optim_moment_store(&s->m, NULL, at, n, m);
+            optim_moment_store(o, &s->m, NULL, at, n, m);
         }
         for (size_t i = 0; i < n; i++) value[i] -= lr * m[i];
         optim_value_store(o, p, at, n, value);

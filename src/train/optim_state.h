@@ -45,6 +45,7 @@ struct optim {
     void *memory;
     size_t memory_bytes;
     scratchfile file;
+    const kernels *k; /* of the update that runs */
     uint64_t step;
     optim_rate rate;
     dynamic8 map_m, map_v;
@@ -63,13 +64,13 @@ static inline double optim_decay(const optim *o, const param *p) {
 }
 
 /* Elements at..at+n of a parameter, n <= OPTIM_CHUNK, as f32: where they are if they are, or in `room`. */
-float *optim_value(const param *p, size_t at, size_t n, float *room);
+float *optim_value(const optim *o, const param *p, size_t at, size_t n, float *room);
 /* Back again, rounded as the storage wants. */
 void optim_value_store(const optim *o, const param *p, size_t at, size_t n, const float *value);
 /* The gradient times grad_scale, in room. */
 void optim_grad(const optim *o, const param *p, size_t at, size_t n, float *room);
-float *optim_moment(const moment *m, const dynamic8 *map, size_t at, size_t n, float *room);
-void optim_moment_store(const moment *m, const dynamic8 *map, size_t at, size_t n, const float *x);
+float *optim_moment(const optim *o, const moment *m, const dynamic8 *map, size_t at, size_t n, float *room);
+void optim_moment_store(const optim *o, const moment *m, const dynamic8 *map, size_t at, size_t n, const float *x);
 
 /* Updates elements begin..end, a multiple of OPTIM_CHUNK apart or the last. */
 void adam_range(const optim *o, const param *p, const state *s, size_t begin, size_t end);
