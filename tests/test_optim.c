@@ -339,6 +339,15 @@ static void eight_bits(void **state) {
     assert_true(p.items[0].value[2] != before[2] && isfinite(p.items[0].value[2]));
     assert_int_equal(((uint8_t *)array_named(o, "m8.x").data)[0], 127);
     assert_int_equal(((uint8_t *)array_named(o, "v8.x").data)[1], 0);
+    /* States from a file that was never ours: nonsense, but within bounds. */
+    for (size_t i = 0; i < optim_n_arrays(o); i++) {
+        optim_array a;
+        optim_array_get(o, i, &a);
+        memset(a.data, 0xff, a.n_bytes);
+    }
+    optim_begin(o, (optim_rate){1e-3, 1, 1});
+    optim_update(o, &e, 0, 1);
+    assert_true(isnan(p.items[0].value[7]));
     exec_free(&e);
     optim_free(o);
     params_free(&p);

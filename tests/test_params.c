@@ -46,7 +46,7 @@ static params chosen(const shape *m, const char *train, const char *freeze) {
     params p;
     unsigned groups;
     assert_int_equal(params_groups_parse(&groups, train, freeze), PALI_OK);
-    assert_int_equal(params_of_spec(&p, &m->s, groups, &m->v.cfg, &m->g.cfg), PALI_OK);
+    assert_int_equal(params_of_spec(&p, &m->s, groups), PALI_OK);
     return p;
 }
 

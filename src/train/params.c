@@ -77,7 +77,14 @@ static bool is_absent(const spec_tensor *t) {
     return t->optional && !t->matrix->data;
 }
 
-pali_status params_of_spec(params *out, const spec *s, unsigned groups, const vit_config *v, const gemma_config *g) {
+/* big_vision keeps the heads of attention as an axis: outer among a matrix's rows, or among its columns. */
+static void set_heads(param *q, const spec_npz *npz) {
+    if (q->n_dims != 2 || npz->n_dims != 3) return;
+    if (q->dims[0] == npz->dims[npz->axes[0]]) q->col_heads = npz->dims[npz->axes[1]];
+    else q->row_heads = npz->dims[npz->axes[0]];
+}
+
+pali_status params_of_spec(params *out, const spec *s, unsigned groups) {
     *out = (params){0};
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
@@ -89,13 +96,9 @@ pali_status params_of_spec(params *out, const spec *s, unsigned groups, const vi
         }
         param *q = &out->items[out->n - 1];
         q->tensor = t;
-        q->kernel = t->matrix && (t->group == SPEC_IMG || t->group == SPEC_PROJ);
+        q->kernel = ends_with(t->npz.name, "/kernel");
         q->embedding = ends_with(t->name, "embed_tokens.weight") || ends_with(t->name, "position_embedding.weight");
-        bool tower = t->group == SPEC_IMG, in = ends_with(t->name, ".q_proj.weight"), out_of = ends_with(t->name, "o_proj.weight") || ends_with(t->name, "out_proj.weight");
-        bool kv = ends_with(t->name, ".k_proj.weight") || ends_with(t->name, ".v_proj.weight");
-        if (in) q->row_heads = tower ? v->n_heads : g->n_heads;
-        if (kv) q->row_heads = tower ? v->n_heads : g->n_kv_heads;
-        if (out_of) q->col_heads = tower ? v->n_heads : g->n_heads;
+        set_heads(q, &t->npz);
     }
     return PALI_OK;
 }

@@ -54,7 +54,7 @@ const char *params_group_name(spec_group group);
 pali_status params_groups_parse(unsigned *out, const char *train, const char *freeze);
 
 /* The tensors of these groups, in the table's order; of a tied head nothing. The spec is used as long as the list. */
-pali_status params_of_spec(params *out, const spec *s, unsigned groups, const vit_config *v, const gemma_config *g);
+pali_status params_of_spec(params *out, const spec *s, unsigned groups);
 /* Appends one that is no tensor of the base model; it decays, under both rules, if it has more than one axis. */
 pali_status params_add(params *p, const char *name, spec_group group, size_t n_dims, const size_t *dims);
 void params_free(params *p);
