@@ -44,7 +44,8 @@ static const tensor k_small[] = {{"kernel", 2, {23, 13}, 1, 1, true, false},
                                  {"heads_out", 2, {35, 66}, 1, 2, false, false},
                                  {"norm", 1, {45}, 1, 1, false, false},
                                  {"patch", 4, {5, 3, 4, 4}, 1, 1, true, false}};
-static const tensor k_big[] = {{"wide", 2, {65, 67}, 1, 1, true, false}, {"embed", 2, {65, 64}, 1, 1, false, true}, {"norm", 1, {45}, 1, 1, false, false}};
+static const tensor k_big[] = {{"wide", 2, {65, 67}, 1, 1, true, false}, {"embed", 2, {65, 64}, 1, 1, false, true},
+                               {"norm", 1, {45}, 1, 1, false, false}};
 
 static params list_of(const tensor *t, size_t n) {
     params p = {0};
@@ -128,7 +129,8 @@ static size_t compare(const params *p, const golden_case *c, int step) {
             memcpy(&expected, t->data + j * sizeof expected, sizeof expected);
             double error = fabs((double)value_of(q, j) - (double)expected), allowed = c->tolerance;
             if (c->storage == PARAM_BF16) allowed = 0x1p-7 * (fabs((double)expected) + 3.6e-2); /* sum of the rates: where it may have been */
-            if (!(error <= allowed)) fail_msg("%s step %d %s[%zu]: %.9g is not %.9g", c->name, step, q->name, j, (double)value_of(q, j), (double)expected);
+            if (!(error <= allowed))
+                fail_msg("%s step %d %s[%zu]: %.9g is not %.9g", c->name, step, q->name, j, (double)value_of(q, j), (double)expected);
             n_other += error > c->tolerance;
         }
         n_compared += q->n;
@@ -664,8 +666,8 @@ static void refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goldens),    cmocka_unit_test(scalars),  cmocka_unit_test(eight_bits), cmocka_unit_test(codes),    cmocka_unit_test(rounding),
-        cmocka_unit_test(invariants), cmocka_unit_test(adapters), cmocka_unit_test(clipping),   cmocka_unit_test(refusals),
+        cmocka_unit_test(goldens),    cmocka_unit_test(scalars),  cmocka_unit_test(eight_bits), cmocka_unit_test(codes),
+        cmocka_unit_test(rounding),   cmocka_unit_test(invariants), cmocka_unit_test(adapters), cmocka_unit_test(clipping),   cmocka_unit_test(refusals),
     };
     if (safetensors_open(&g_golden, PALI_TEST_DATA "/optim/cases.safetensors") != PALI_OK) {
         (void)fprintf(stderr, "%s\n", status_message());

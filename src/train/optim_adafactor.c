@@ -111,8 +111,9 @@ typedef struct rectangle {
 static rectangle rectangle_of(const cut *c, size_t task) {
     size_t down = task / c->tasks_across, across = task % c->tasks_across;
     size_t block = down / c->tasks_down, block_rows = c->g.rows / c->g.row_blocks, first = down % c->tasks_down * c->task_rows;
-    size_t end = first + c->task_rows < block_rows ? first + c->task_rows : block_rows, col = across * c->task_cols;
-    return (rectangle){block * block_rows + first, block * block_rows + end, col, col + c->task_cols < c->g.cols ? col + c->task_cols : c->g.cols, block};
+    size_t end = first + c->task_rows < block_rows ? first + c->task_rows : block_rows, top = block * block_rows;
+    size_t col = across * c->task_cols, col_end = col + c->task_cols < c->g.cols ? col + c->task_cols : c->g.cols;
+    return (rectangle){top + first, top + end, col, col_end, block};
 }
 
 static segment segment_at(const cut *c, const rectangle *r, size_t row, size_t col) {

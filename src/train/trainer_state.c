@@ -46,7 +46,8 @@ static bool put(json_t *object, const char *key, json_t *value) {
 }
 
 pali_status trainer_state_log(trainer_state *s, const trainer_value *values, size_t n) {
-    if (json_array_size(s->log) >= TRAINER_STATE_MAX_ENTRIES) return status_fail(PALI_ERR_LIMIT, "log: more than %u entries", TRAINER_STATE_MAX_ENTRIES);
+    if (json_array_size(s->log) >= TRAINER_STATE_MAX_ENTRIES)
+        return status_fail(PALI_ERR_LIMIT, "log: more than %u entries", TRAINER_STATE_MAX_ENTRIES);
     json_t *entry = json_object();
     bool ok = entry && put(entry, "epoch", number(s->epoch)) && put(entry, "step", json_integer((json_int_t)s->global_step));
     for (size_t i = 0; i < n && ok; i++) ok = put(entry, values[i].key, number(values[i].x));
@@ -93,7 +94,8 @@ static pali_status check_log(const json_t *log, const char *name) {
     json_array_foreach(log, i, entry) {
         if (!json_is_object(entry)) return status_fail(PALI_ERR_FORMAT, "%s: log_history[%zu]: expected an object", name, i);
         json_object_foreach(entry, key, value) {
-            if (!json_is_number(value) && !json_is_null(value)) return status_fail(PALI_ERR_FORMAT, "%s: log_history[%zu].%s: expected a number", name, i, key);
+            if (!json_is_number(value) && !json_is_null(value))
+                return status_fail(PALI_ERR_FORMAT, "%s: log_history[%zu].%s: expected a number", name, i, key);
         }
     }
     return PALI_OK;
@@ -102,7 +104,8 @@ static pali_status check_log(const json_t *log, const char *name) {
 static pali_status get_number(const json_t *document, const char *key, double *out, const char *name) {
     const json_t *value = json_object_get(document, key);
     if (!value || json_is_null(value)) return PALI_OK;
-    if (!json_is_number(value) || !(json_number_value(value) >= 0)) return status_fail(PALI_ERR_FORMAT, "%s: %s: expected a number of at least 0", name, key);
+    if (!json_is_number(value) || !(json_number_value(value) >= 0))
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: expected a number of at least 0", name, key);
     *out = json_number_value(value);
     return PALI_OK;
 }
