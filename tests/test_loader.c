@@ -90,7 +90,7 @@ static int group_setup(void **state) {
     (void)snprintf(g_path, sizeof g_path, "%s/rows.jsonl", g_dir);
     (void)snprintf(g_broken, sizeof g_broken, "%s/broken.png", g_dir);
     (void)snprintf(g_cache_dir, sizeof g_cache_dir, "%s/features", g_dir);
-    return file_write_atomic(g_broken, "no picture", 10);
+    return file_write_atomic(g_broken, "no picture", 10) != PALI_OK;
 }
 
 static int group_teardown(void **state) {
