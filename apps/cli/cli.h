@@ -92,5 +92,6 @@ int cmd_inspect(cli *c);
 int cmd_bench(cli *c);
 int cmd_quantize(cli *c);
 int cmd_convert(cli *c);
+int cmd_data(cli *c);
 
 #endif

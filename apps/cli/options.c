@@ -10,8 +10,9 @@
 
 enum { RUN = 1u, SCORE = 2u, EMBED = 4u, TOKENIZE = 8u, INSPECT = 16u, BENCH = 32u, QUANTIZE = 64u };
 /* What run has and its shorthands, which have all its other options, do not; and what they have beside them. */
-enum { PROMPTED = 128u, WITH_WORDS = 256u, LISTING = 512u, IN_LANGUAGE = 1024u, OBJECTS = 2048u, CONVERT = 4096u };
+enum { PROMPTED = 128u, WITH_WORDS = 256u, LISTING = 512u, IN_LANGUAGE = 1024u, OBJECTS = 2048u, CONVERT = 4096u, DATA = 8192u };
 #define LOADING (RUN | SCORE | EMBED | TOKENIZE | INSPECT | BENCH | QUANTIZE | CONVERT | OBJECTS)
+#define EVERY (LOADING | DATA)
 #define ANSWERING (RUN | SCORE)
 #define COMPUTING (RUN | SCORE | EMBED | BENCH)
 
@@ -98,6 +99,14 @@ const command command_table[] = {
      "paligemma convert -m paligemma-3b-mix-224 -o mix-224.gguf\n"
      "paligemma convert -m mix-224.gguf -o mix-224-again\n"
      "paligemma convert -m paligemma-3b-mix-224 -o mix-224.npz"},
+    {"data", DATA | WITH_WORDS, cmd_data, "training data from other forms", "coco-to-jsonl --coco FILE.json --images DIR -o OUT.jsonl [options]",
+     "coco-to-jsonl writes the annotated pictures of a COCO file as lines {\"image\", \"prefix\", \"suffix\", \"id\"}: the prompt detect or "
+     "segment with the names of categories, in lower case, and the answer in the model's tokens. Pictures are named from the output's "
+     "directory on if they lie below it, and otherwise from the root.\n\n"
+     "Left out, and counted on standard error, are pictures that are not there, crowds, and objects without an area or, for segment, "
+     "without a mask. Masks may be polygons or run lengths; their codes come from the encoder of the mask codec.",
+     "paligemma data coco-to-jsonl --coco annotations.json --images pictures -o train.jsonl\n"
+     "paligemma data coco-to-jsonl --coco annotations.json --images pictures -o train.jsonl --task segment --vae vae-oid.npz --classes each"},
 };
 const size_t command_count = sizeof command_table / sizeof *command_table;
 
@@ -148,6 +157,16 @@ const option option_table[] = {
      "write each mask as a grey PNG of the picture's size, numbered as its object"},
     {"vae", 0, OPTION_TEXT, AT(vae), "FILE", 0, 0, RUN | OBJECTS,
      "mask codec (default: vae-oid.npz or vae.safetensors beside the model)"},
+    {"coco", 0, OPTION_TEXT, AT(coco), "FILE", 0, 0, DATA, "annotations: a COCO file of instances"},
+    {"images", 0, OPTION_TEXT, AT(image_dir), "DIR", 0, 0, DATA, "where the pictures are"},
+    {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, DATA, "the JSONL file to write; - for standard output"},
+    {"task", 0, OPTION_CHOICE, AT(task), "detect|segment", 0, 0, DATA, "boxes, or boxes and masks (default: detect)"},
+    {"vae", 0, OPTION_TEXT, AT(vae), "FILE", 0, 0, DATA, "mask codec with an encoder, for segment"},
+    {"classes", 0, OPTION_CHOICE, AT(classes), "all|present|each", 0, 0, DATA,
+     "what a prompt asks for: all categories of the file, those in the picture, or each of those in a row of its own (default: all)"},
+    {"loc-scale", 0, OPTION_CHOICE, AT(loc_scale), "1023|1024", 0, 0, DATA,
+     "locations are round(fraction * 1023), as big_vision trains, or floor(fraction * 1024) (default: 1023)"},
+    {"crowds", 0, OPTION_FLAG, AT(crowds), NULL, 0, 0, DATA, "keep objects that are crowds (iscrowd)"},
     {"format", 0, OPTION_CHOICE, AT(format), "coco|yolo|csv", 0, 0, RUN | OBJECTS,
      "write the objects for annotation tools instead of printing answers"},
     {"output", 'o', OPTION_TEXT, AT(output), "PATH", 0, 0, RUN | OBJECTS,
@@ -178,10 +197,10 @@ const option option_table[] = {
      "PaliGemma 2: no final logit cap, as big_vision (default: capped, as Transformers)"},
     {"plan", 0, OPTION_FLAG, AT(plan), NULL, 0, 0, RUN | BENCH, "print the memory that this would need, and do nothing else"},
     {"force", 0, OPTION_FLAG, AT(force), NULL, 0, 0, COMPUTING, "run even if it does not seem to fit into memory"},
-    {"json", 0, OPTION_FLAG, AT(json), NULL, 0, 0, LOADING, "print JSON"},
-    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, 0, 0, LOADING, "no progress, no notes; results only once all is well"},
-    {"verbose", 'v', OPTION_FLAG, AT(verbose), NULL, 0, 0, LOADING, "notes on standard error"},
-    {"help", 'h', OPTION_FLAG, AT(help), NULL, 0, 0, LOADING, "this help"},
+    {"json", 0, OPTION_FLAG, AT(json), NULL, 0, 0, EVERY, "print JSON"},
+    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, 0, 0, EVERY, "no progress, no notes; results only once all is well"},
+    {"verbose", 'v', OPTION_FLAG, AT(verbose), NULL, 0, 0, EVERY, "notes on standard error"},
+    {"help", 'h', OPTION_FLAG, AT(help), NULL, 0, 0, EVERY, "this help"},
 };
 const size_t option_count = sizeof option_table / sizeof *option_table;
 
@@ -257,6 +276,9 @@ void args_init(args *a) {
     a->early_stopping = "false";
     a->box_scale = "1024";
     a->constrain = "none";
+    a->task = "detect";
+    a->classes = "all";
+    a->loc_scale = "1023";
     a->n_beams = a->n_return = 1;
     a->n_runs = 3;
     a->prompt_tokens = 10;

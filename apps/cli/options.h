@@ -18,12 +18,14 @@ typedef struct text_list {
 
 typedef struct args {
     const char *model, *mmproj, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
-        *early_stopping, *box_scale, *constrain, *lang, *draw, *masks, *vae, *format, *shard_size;
+        *early_stopping, *box_scale, *constrain, *lang, *draw, *masks, *vae, *format, *shard_size,
+        *coco, *image_dir, *task, *classes, *loc_scale;
     text_list images, answers;
     text_list words; /* what is no option */
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;
-    bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap, plan, force;
+    bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap, plan, force,
+        crowds;
 } args;
 
 typedef struct cli cli;

@@ -81,12 +81,13 @@ static int by_place(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+void polygon_fill_columns(uint8_t *mask, size_t width, size_t height, uint64_t from, uint64_t to) {
+    for (uint64_t at = from; at < to; at++) mask[at % height * width + at / height] = 255;
+}
+
 /* Between the 1st and the 2nd change it is inside, between the 3rd and the 4th ...; after an odd last one to the end. */
 static void fill(uint8_t *mask, size_t width, size_t height, const uint64_t *changes, size_t n) {
-    for (size_t i = 0; i < n; i += 2) {
-        const uint64_t end = i + 1 < n ? changes[i + 1] : (uint64_t)width * height;
-        for (uint64_t at = changes[i]; at < end; at++) mask[at % height * width + at / height] = 255;
-    }
+    for (size_t i = 0; i < n; i += 2) polygon_fill_columns(mask, width, height, changes[i], i + 1 < n ? changes[i + 1] : (uint64_t)width * height);
 }
 
 bool polygon_fill(uint8_t *mask, size_t width, size_t height, const double *xy, size_t n_points, fault *f) {

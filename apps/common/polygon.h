@@ -13,4 +13,7 @@
 /* Adds the polygon xy [n_points, 2] (x, y in pixels) to mask [height, width]: 255 inside, the rest stays. */
 bool polygon_fill(uint8_t *mask, size_t width, size_t height, const double *xy, size_t n_points, fault *f);
 
+/* Sets the pixels from..to - 1 to 255, counted from the upper left one down the columns, one after the other: COCO's order. */
+void polygon_fill_columns(uint8_t *mask, size_t width, size_t height, uint64_t from, uint64_t to);
+
 #endif

@@ -82,19 +82,16 @@ static header header_of(const feature_cache *c, hash_key key, const float *featu
 /* Whatever is wrong with the file, it is not what we look for. */
 static bool file_find(const feature_cache *c, hash_key key, float *room) {
     const size_t n_bytes = c->n_floats * sizeof *room;
-    char *path = file_name(c, key);
-    file_map map;
-    if (!path) return false;
-    bool found = file_exists(path) && file_map_open(&map, path) == PALI_OK;
-    mem_free(path);
-    if (!found) return false;
-    found = map.n_bytes == sizeof(header) + n_bytes;
+    char *path = file_name(c, key), *bytes = NULL;
+    size_t n = 0;
+    bool found = path && file_exists(path) && file_read(&bytes, &n, path, sizeof(header) + n_bytes) == PALI_OK && n == sizeof(header) + n_bytes;
     if (found) {
-        memcpy(room, map.data + sizeof(header), n_bytes);
+        memcpy(room, bytes + sizeof(header), n_bytes);
         const header expected = header_of(c, key, room);
-        found = !memcmp(map.data, &expected, sizeof expected);
+        found = !memcmp(bytes, &expected, sizeof expected);
     }
-    file_map_close(&map);
+    mem_free(bytes);
+    mem_free(path);
     return found;
 }
 

@@ -4,8 +4,12 @@ ln -s "$MODEL" paligemma-3b-mix-224
 ln -s "$SOURCE/tests/golden/lora/recipe" my-adapter
 cp "$PICTURE" cat.jpg
 echo '{"image": "cat.jpg", "prompt": "caption en"}' >requests.jsonl
+mkdir pictures
+cp "$PICTURE" pictures/house.jpg
+cp "$SOURCE/doc/pictures/house.coco.json" annotations.json
+cp "$SOURCE/tests/golden/codec/narrow.npz" vae-oid.npz
 n=0
-for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert; do
+for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert data; do
     "$PROGRAM" "$command" --help | sed -n '/^Examples:/,$p' | sed 1d >examples
     [ -s examples ] || say_failure "$command: no examples"
     while read -r line; do

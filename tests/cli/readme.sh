@@ -4,6 +4,7 @@
 ln -s "$MODEL" paligemma-3b-mix-224
 ln -s "$SOURCE/examples" examples
 cp "$PICTURE" cat.jpg
+cp "$SOURCE/tests/golden/codec/narrow.npz" vae-oid.npz
 echo '{"image": "cat.jpg", "prompt": "caption en"}' >requests.jsonl
 mkdir -p build/bin
 ln -s "$PROGRAM" build/bin/paligemma
