@@ -105,6 +105,23 @@ static void a_long_suffix_is_cut(void **state) {
     tokenizer_free(t);
 }
 
+static void a_long_sample_is_an_error(void **state) {
+    (void)state;
+    tokenizer *t;
+    sample_rules rules = tiny_rules(&t);
+    sample s;
+    assert_int_equal(sample_make(&s, &rules, 1, "a", 1, "b", 1), PALI_OK);
+    rules.max_tokens = s.n;
+    sample_free(&s);
+    assert_int_equal(sample_make(&s, &rules, 1, "a", 1, "b", 1), PALI_OK);
+    sample_free(&s);
+    rules.max_tokens--;
+    assert_int_equal(sample_make(&s, &rules, 1, "a", 1, "b", 1), PALI_ERR_LIMIT);
+    assert_non_null(strstr(pali_last_error(), "more than the limit"));
+    sample_free(&s);
+    tokenizer_free(t);
+}
+
 static void bad_text_is_an_error(void **state) {
     (void)state;
     tokenizer *t;
@@ -154,6 +171,7 @@ static void means_weigh_as_they_say(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_the_processor_s), cmocka_unit_test(the_flower_is_encoded), cmocka_unit_test(a_long_suffix_is_cut),
+        cmocka_unit_test(a_long_sample_is_an_error),
         cmocka_unit_test(bad_text_is_an_error),     cmocka_unit_test(means_weigh_as_they_say),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* cmd_data.c: paligemma data: training data from other forms. */
+#include <errno.h>
 #include <glib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,6 +103,7 @@ static int convert(cli *c, coco_set *s, const pali_mask_codec *codec) {
     const char *ask = c->args.classes;
     char *text = NULL, *directory = pictures_directory(c->args.image_dir, c->args.output);
     size_t n_text = 0;
+    if (!directory) return cli_fail(c, "data: %s: %s", c->args.image_dir, strerror(errno));
     missing m = {0};
     cocorows r = {.set = s,
                   .codec = codec,
@@ -109,7 +111,7 @@ static int convert(cli *c, coco_set *s, const pali_mask_codec *codec) {
                   .by_1024 = !strcmp(c->args.loc_scale, "1024"),
                   .crowds = c->args.crowds,
                   .out = open_memstream(&text, &n_text)};
-    int code = directory && r.out && labels_lower(s) ? rows_make(c, &r, directory, &m) : cli_fail(c, "data: %s: not there, or out of memory", c->args.image_dir);
+    int code = r.out && labels_lower(s) ? rows_make(c, &r, directory, &m) : cli_fail(c, "data: out of memory");
     if (r.out && fclose(r.out) != 0 && !code) code = cli_fail(c, "data: out of memory");
     if (!code) code = rows_write(c, text, n_text);
     if (!code) code = summary(c, &r, &m);

@@ -38,6 +38,7 @@ static bool tokens_make(cocorows *r, located *out, const coco_object *o, const c
     int32_t codes[PALI_MASK_CODES];
     char *at = out->tokens;
     out->category = o->category;
+    /* The remainders change nothing; they tell the compiler how long the text is. */
     for (size_t i = 0; i < 4; i++, at += LOC_LENGTH) (void)snprintf(at, LOC_LENGTH + 1, "<loc%04u>", location(r, box_frac[i]) % 10000);
     if (!r->codec) return true;
     if (!mask_codes(r, codes, o, p, box_frac, f)) return false;

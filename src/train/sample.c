@@ -29,7 +29,9 @@ pali_status sample_make(sample *out, const sample_rules *rules, size_t n_images,
     if (!mem_mul(&n_image_ids, n_images, rules->n_image_ids) || n_image_ids > INT32_MAX) return status_fail(PALI_ERR_LIMIT, "%zu images: too many", n_images);
     STATUS_TRY(prompt_compose(&out->ids, &out->n, rules->tokenizer, rules->image_token, rules->bos_token, n_image_ids, prefix, n_prefix_bytes));
     out->n_prefix = out->n;
-    return suffix_add(out, rules, suffix, n_suffix_bytes);
+    STATUS_TRY(suffix_add(out, rules, suffix, n_suffix_bytes));
+    if (!rules->max_tokens || out->n <= rules->max_tokens) return PALI_OK;
+    return status_fail(PALI_ERR_LIMIT, "%zu tokens, more than the limit of %zu", out->n, rules->max_tokens);
 }
 
 void sample_free(sample *s) {

@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (row.n_images == 0 || row.n_images > DATASET_MAX_IMAGES) abort();
         for (size_t i = 0; i < row.n_images; i++)
             if (row.images[i][0] != '/' && (strncmp(row.images[i], "dir/", 4) != 0 || !row.images[i][4])) abort();
-    } else if (!*pali_last_error()) {
+    } else if (!*status_message()) {
         abort();
     }
     dataset_row_free(&row);
