@@ -501,6 +501,59 @@ static image picture(size_t width, size_t height) {
     return img;
 }
 
+/* Whether the item's picture is that of landscape.jpg mirrored; it is one or the other. */
+static bool is_mirrored(const image *rgb) {
+    image full, expected;
+    augment a = {0};
+    assert_int_equal(image_load(&full, GOLDEN_DIR "/images/landscape.jpg"), PALI_OK);
+    assert_int_equal(augment_picture(&expected, &a, &full, R, RESIZE_BICUBIC), PALI_OK);
+    const bool plain = !memcmp(rgb->rgb, expected.rgb, R * R * 3);
+    image_free(&expected);
+    a.flip = true;
+    assert_int_equal(augment_picture(&expected, &a, &full, R, RESIZE_BICUBIC), PALI_OK);
+    const bool mirrored = !memcmp(rgb->rgb, expected.rgb, R * R * 3);
+    image_free(&expected);
+    image_free(&full);
+    assert_true(plain != mirrored);
+    return mirrored;
+}
+
+static void boxes_and_pictures_flip_together(void **state) {
+    (void)state;
+    static const char k_row[] = "{\"image\": \"" GOLDEN_DIR "/images/landscape.jpg\", \"prefix\": \"detect cat\", \"suffix\": \"<loc0001><loc0002><loc0003><loc0004> cat\"}\n";
+    static const char *const k_suffixes[] = {"<loc0001><loc0002><loc0003><loc0004> cat", "<loc0001><loc1019><loc0003><loc1021> cat"};
+    char rows[8 * sizeof k_row];
+    fixture f;
+    size_t n_flips = 0;
+    fixture_open(&f, N_ROWS, N_ROWS, 2); /* its rules */
+    fixture_close(&f);
+    for (size_t i = 0; i < 8; i++) memcpy(rows + i * (sizeof k_row - 1), k_row, sizeof k_row);
+    assert_int_equal(file_write_atomic(g_path, rows, 8 * (sizeof k_row - 1)), PALI_OK);
+    assert_int_equal(dataset_open(&f.data, g_path, 0, NULL, NULL), PALI_OK);
+    assert_int_equal(order_init(&f.order, 8, 8, 1, 1, true), PALI_OK);
+    f.options.augment = (augment_options){.flip = true, .crop = AUGMENT_INCEPTION, .seed = 7}; /* no crop: there are boxes */
+    loader *l = open_loader(&f);
+    for (size_t epoch = 0; epoch < 2; epoch++) {
+        loader_batch b;
+        next(l, &b);
+        assert_int_equal(b.n, 8);
+        for (size_t i = 0; i < b.n; i++) {
+            const loader_item *item = &b.items[i];
+            const bool flipped = is_mirrored(&item->pictures[0].rgb);
+            sample expected;
+            assert_int_equal(sample_make(&expected, &f.rules, 1, "detect cat", 10, k_suffixes[flipped], strlen(k_suffixes[flipped])), PALI_OK);
+            assert_int_equal(item->text.n, expected.n);
+            assert_memory_equal(item->text.ids, expected.ids, expected.n * sizeof *expected.ids);
+            sample_free(&expected);
+            n_flips += flipped;
+        }
+        loader_batch_free(&b);
+    }
+    assert_in_range(n_flips, 1, 15); /* of 16 coins; the seed is fixed */
+    loader_close(l);
+    fixture_close(&f);
+}
+
 static void a_flip_mirrors_every_row(void **state) {
     (void)state;
     image in = picture(31, 17), plain, mirrored;
@@ -563,6 +616,7 @@ int main(void) {
         cmocka_unit_test(a_directory_that_fails_is_told_once), cmocka_unit_test(the_loader_finds_features),
         cmocka_unit_test(a_fingerprint_tells_towers_apart),  cmocka_unit_test(boxes_are_mirrored),
         cmocka_unit_test(only_texts_that_bear_it_are_flipped), cmocka_unit_test(draws_depend_on_nothing_else),
+        cmocka_unit_test(boxes_and_pictures_flip_together),
         cmocka_unit_test(a_flip_mirrors_every_row),          cmocka_unit_test(crops_are_as_large_as_they_say),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
