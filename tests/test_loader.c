@@ -110,12 +110,16 @@ static void assert_item(const loader_item *item) {
     (void)snprintf(path, sizeof path, "%s/images/%s", GOLDEN_DIR, picture_of(item->row));
     assert_int_equal(image_load(&full, path), PALI_OK);
     assert_int_equal(resize_u8(rgb, R, R, full.rgb, full.width, full.height, 3, RESIZE_BICUBIC), PALI_OK);
+    static float direct[3 * R * R], later[3 * R * R];
+    assert_int_equal(resize_to_pixels(direct, R, &full, RESIZE_BICUBIC), PALI_OK);
     image_free(&full);
     assert_int_equal(item->n_pictures, item->row == 3 ? 2 : 1);
     for (size_t i = 0; i < item->n_pictures; i++) {
         assert_null(item->pictures[i].features);
         assert_int_equal(item->pictures[i].rgb.width, R);
         assert_memory_equal(item->pictures[i].rgb.rgb, rgb, sizeof rgb);
+        assert_int_equal(resize_to_pixels(later, R, &item->pictures[i].rgb, RESIZE_BICUBIC), PALI_OK);
+        assert_memory_equal(later, direct, sizeof direct);
     }
     sample expected;
     const sample_rules rules = {.tokenizer = g_tokenizer, .image_token = 1473, .bos_token = 2, .eos_token = 1, .n_image_ids = 16};

@@ -131,7 +131,7 @@ static int codec_open(cli *c, pali_mask_codec **out) {
 
 int cmd_data(cli *c) {
     const args *a = &c->args;
-    const bool segment = !strcmp(a->task, "segment");
+    const bool segment = !strcmp(a->data_task, "segment");
     input_text text = {0};
     coco_set set = {0};
     pali_mask_codec *codec = NULL;

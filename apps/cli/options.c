@@ -160,7 +160,7 @@ const option option_table[] = {
     {"coco", 0, OPTION_TEXT, AT(coco), "FILE", 0, 0, DATA, "annotations: a COCO file of instances"},
     {"images", 0, OPTION_TEXT, AT(image_dir), "DIR", 0, 0, DATA, "where the pictures are"},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, DATA, "the JSONL file to write; - for standard output"},
-    {"task", 0, OPTION_CHOICE, AT(task), "detect|segment", 0, 0, DATA, "boxes, or boxes and masks (default: detect)"},
+    {"task", 0, OPTION_CHOICE, AT(data_task), "detect|segment", 0, 0, DATA, "boxes, or boxes and masks (default: detect)"},
     {"vae", 0, OPTION_TEXT, AT(vae), "FILE", 0, 0, DATA, "mask codec with an encoder, for segment"},
     {"classes", 0, OPTION_CHOICE, AT(classes), "all|present|each", 0, 0, DATA,
      "what a prompt asks for: all categories of the file, those in the picture, or each of those in a row of its own (default: all)"},
@@ -276,7 +276,7 @@ void args_init(args *a) {
     a->early_stopping = "false";
     a->box_scale = "1024";
     a->constrain = "none";
-    a->task = "detect";
+    a->data_task = "detect";
     a->classes = "all";
     a->loc_scale = "1023";
     a->n_beams = a->n_return = 1;
