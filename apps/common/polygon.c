@@ -82,7 +82,13 @@ static int by_place(const void *a, const void *b) {
 }
 
 void polygon_fill_columns(uint8_t *mask, size_t width, size_t height, uint64_t from, uint64_t to) {
-    for (uint64_t at = from; at < to; at++) mask[at % height * width + at / height] = 255;
+    size_t x = from / height, y = from % height;
+    for (uint64_t at = from; at < to; at++) {
+        mask[y * width + x] = 255;
+        if (++y < height) continue;
+        y = 0;
+        x++;
+    }
 }
 
 /* Between the 1st and the 2nd change it is inside, between the 3rd and the 4th ...; after an odd last one to the end. */
