@@ -86,10 +86,11 @@ typedef enum pali_dtype {
     PALI_DTYPE_Q4_0 = 5, /* w = d (q - 8) */
     PALI_DTYPE_Q4_1 = 6, /* w = d q + m */
     PALI_DTYPE_Q4_K = 7, /* w = d s q - m t with 6-bit s, t for each 32 of 256 */
-    /* bitsandbytes' types */
-    PALI_DTYPE_NF4 = 8,
-    PALI_DTYPE_FP4 = 9,
-    PALI_DTYPE_INT8 = 10
+    /* bitsandbytes' types, of linear layers only: asked for while loading, they leave the embedding table, the head and the patch
+     * embedding as stored, and make of the rest what the library's quantizers make. */
+    PALI_DTYPE_NF4 = 8, /* w = table[code] scale, 64 weights to a scale, rounded to the type they were quantized from */
+    PALI_DTYPE_FP4 = 9, /* the same with another table */
+    PALI_DTYPE_INT8 = 10 /* w = code scale / 127, a scale a row; activations stay as they are */
 } pali_dtype;
 
 /* "f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q4_k", "nf4", "fp4", "int8"; "auto" for anything else. Never NULL. */
@@ -105,14 +106,14 @@ typedef struct pali_model_options {
     pali_progress_fn progress;  /* may be NULL */
     void *user;
     pali_dtype vision_dtype;    /* of the tower and the projector; AUTO: as dtype says, but Q8_0 where that is quantized */
-    pali_dtype embed_dtype;     /* of the embedding table and the head; AUTO: likewise */
+    pali_dtype embed_dtype;     /* of the embedding table and the head, none of bitsandbytes' types; AUTO: likewise */
     int32_t no_prefault;        /* 1: do not bring the weights into memory ahead of their use: to look at a model or save it */
     const char *mmproj_path;    /* the vision tower of a .gguf file that has a text model alone; NULL: the only *mmproj*.gguf beside it */
 } pali_model_options;
 
 PALI_API void pali_model_options_init(pali_model_options *options);
 
-/* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer); or a .gguf file: one that has all of it, as
+/* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer), also as bitsandbytes quantized it; or a .gguf file: one that has all of it, as
  * pali_model_save writes, or a Gemma text model with a "mmproj" file for its vision tower (and either may be in parts, opened by
  * any part's name); or a .npz file of big_vision with a tokenizer beside it (tokenizer.json, tokenizer.model or
  * paligemma_tokenizer.model; a config.json only for sizes that were never released). Weights are mapped, not read: they come in
@@ -135,7 +136,8 @@ typedef struct pali_adapter_use {
 
 typedef struct pali_save_options {
     size_t struct_size;
-    pali_dtype dtype;        /* what matrices become, as in pali_model_options; AUTO: as they are held */
+    pali_dtype dtype;        /* what matrices become, as in pali_model_options, bitsandbytes' types in directories only; AUTO: as they are
+                              * held, or where a format has not got that, a type of floats */
     pali_dtype vision_dtype;
     pali_dtype embed_dtype;
     int32_t n_threads;       /* for converting; 0: physical cores */

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/bnb: tiny random models saved by Transformers with bitsandbytes, on the CPU.
+"""Makes tests/golden/bnb: tiny random models saved by Transformers with bitsandbytes, on the CPU; and tests/fuzz/corpus/bnb.
 
     python3 tools/make_bnb_goldens.py
 
@@ -167,6 +167,35 @@ def make_quantizer():
     (HERE / "quantizer.safetensors").chmod(0o644)
 
 
+def make_corpus():
+    """Seeds of the fuzz target: one small matrix each, then what is wrong with it."""
+    to = HERE.parent.parent / "fuzz/corpus/bnb"
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir(parents=True)
+    torch.manual_seed(SEED)
+    w = torch.randn(3, 45)
+
+    def four_bit(kind, nested, **changes):
+        q, state = bnb.functional.quantize_4bit(w, quant_type=kind, compress_statistics=nested)
+        t = {f"a.weight.{k}": v for k, v in state.as_dict(packed=True).items()}
+        key = f"a.weight.quant_state.bitsandbytes__{kind}"
+        text = json.loads(as_bytes(t[key]).tobytes())
+        text.update(changes)
+        t[key] = torch.tensor(list(json.dumps(text).encode()), dtype=torch.uint8)
+        return {"a.weight": q, **t}
+
+    q, scb, _ = bnb.functional.int8_vectorwise_quant(w.half())
+    int8 = {"a.weight": q, "a.SCB": scb, "a.weight_format": torch.tensor(0, dtype=torch.uint8)}
+    seeds = {"nf4": four_bit("nf4", False), "fp4": four_bit("fp4", False), "nested": four_bit("nf4", True), "int8": int8,
+             "shape": four_bit("nf4", False, shape=[45, 4]), "huge": four_bit("nf4", False, shape=[16777216, 16777216]),
+             "block": four_bit("nf4", False, blocksize=128), "offset": four_bit("nf4", True, nested_offset=1e39),
+             "half": four_bit("nf4", True, dtype="float16"), "nan": four_bit("nf4", False)}
+    seeds["nan"]["a.weight.absmax"][1] = float("nan")
+    for name, t in seeds.items():
+        save_file(t, to / name)
+        (to / name).chmod(0o644)
+
+
 def compare():
     """Logits of the library's own products beside the same weights in f32."""
     for name, (generation, dtype, options, layout) in MODELS.items():
@@ -205,3 +234,4 @@ else:
     for name, how in MODELS.items():
         make_model(name, *how)
     make_quantizer()
+    make_corpus()

@@ -145,7 +145,10 @@ static double bits_per_weight(pali_dtype dtype) {
     case PALI_DTYPE_Q8_0: return 8.5; /* 34 bytes for 32 */
     case PALI_DTYPE_Q4_1: return 5;
     case PALI_DTYPE_Q4_0:
-    case PALI_DTYPE_Q4_K: return 4.5;
+    case PALI_DTYPE_Q4_K:
+    case PALI_DTYPE_NF4:
+    case PALI_DTYPE_FP4: return 4.5;
+    case PALI_DTYPE_INT8: return 8;
     default: return 16;
     }
 }
@@ -173,7 +176,7 @@ static double decode_bytes(const pali_model *model, pali_dtype *vision, pali_dty
 
 /* The limit of the arithmetic that products with weights of this type use where the processor has it. */
 static double limit_of(const measurement *x, pali_dtype dtype, const char **name) {
-    bool blocks = dtype >= PALI_DTYPE_Q8_0 && dtype <= PALI_DTYPE_Q4_K, half = dtype == PALI_DTYPE_BF16 || dtype == PALI_DTYPE_F16;
+    bool blocks = dtype >= PALI_DTYPE_Q8_0 && dtype <= PALI_DTYPE_Q4_K, half = dtype == PALI_DTYPE_BF16 || dtype == PALI_DTYPE_F16 || dtype == PALI_DTYPE_NF4 || dtype == PALI_DTYPE_FP4;
     *name = blocks && x->int8_gop_s > 0 ? "int8" : half && x->fp16_gop_s > 0 ? "fp16" : "fp32";
     return !strcmp(*name, "int8") ? x->int8_gop_s : !strcmp(*name, "fp16") ? x->fp16_gop_s : x->fp32_gop_s;
 }

@@ -8,13 +8,14 @@
 #include "memory.h"
 #include "report.h"
 
-enum { N_DTYPES = 7, N_RUN_DTYPES = 5 };
+enum { N_DTYPES = 10, N_RUN_DTYPES = 7 };
 static const struct {
     pali_dtype dtype;
     const char *name;
 } dtypes[N_DTYPES] = {{PALI_DTYPE_F32, "f32"},   {PALI_DTYPE_BF16, "bf16"}, {PALI_DTYPE_F16, "f16"},  {PALI_DTYPE_Q8_0, "q8_0"},
-                      {PALI_DTYPE_Q4_0, "q4_0"}, {PALI_DTYPE_Q4_1, "q4_1"}, {PALI_DTYPE_Q4_K, "q4_k"}};
-static const char *const run_dtypes[N_RUN_DTYPES] = {"f32", "bf16", "f16", "q8", "q4"}; /* of --dtype */
+                      {PALI_DTYPE_Q4_0, "q4_0"}, {PALI_DTYPE_Q4_1, "q4_1"}, {PALI_DTYPE_Q4_K, "q4_k"},
+                      {PALI_DTYPE_NF4, "nf4"},   {PALI_DTYPE_FP4, "fp4"},   {PALI_DTYPE_INT8, "int8"}};
+static const char *const run_dtypes[N_RUN_DTYPES] = {"f32", "bf16", "f16", "q8", "q4", "nf4", "int8"}; /* of --dtype */
 
 typedef struct inspection {
     pali_model_info info;

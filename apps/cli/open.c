@@ -11,7 +11,8 @@ pali_dtype cli_dtype(const char *name) {
     static const struct {
         const char *name;
         pali_dtype dtype;
-    } k_names[] = {{"f32", PALI_DTYPE_F32}, {"bf16", PALI_DTYPE_BF16}, {"f16", PALI_DTYPE_F16}, {"q8", PALI_DTYPE_Q8_0}, {"q4", PALI_DTYPE_Q4_K}};
+    } k_names[] = {{"f32", PALI_DTYPE_F32}, {"bf16", PALI_DTYPE_BF16}, {"f16", PALI_DTYPE_F16}, {"q8", PALI_DTYPE_Q8_0}, {"q4", PALI_DTYPE_Q4_K},
+                 {"nf4", PALI_DTYPE_NF4}, {"int8", PALI_DTYPE_INT8}};
     for (size_t i = 0; name && i < sizeof k_names / sizeof k_names[0]; i++)
         if (!strcmp(name, k_names[i].name)) return k_names[i].dtype;
     return PALI_DTYPE_AUTO;

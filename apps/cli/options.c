@@ -123,13 +123,16 @@ const option option_table[] = {
      "prompt; @FILE reads a file and - standard input, less one final newline"},
     {"threads", 't', OPTION_NATURAL, AT(n_threads), "N", 1, 1024, LOADING & ~(unsigned)OBJECTS,
      "threads (default: physical cores); answers do not depend on it"},
-    {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING, "convert weights while loading (default: as stored)"},
+    {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4|nf4|int8", 0, 0, COMPUTING, "convert weights while loading (default: as stored)"},
     {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, QUANTIZE, "type of the weights (default: q8)"},
-    {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4", 0, 0, CONVERT, "type of the weights, q8 and q4 in .gguf files only (default: as stored)"},
-    {"vision-dtype", 0, OPTION_CHOICE, AT(vision_dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING | QUANTIZE | CONVERT,
+    {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16|f16|q8|q4|nf4|int8", 0, 0, CONVERT,
+     "type of the weights; q8 and q4 in .gguf files only, nf4 and int8 in directories only (default: as stored)"},
+    {"vision-dtype", 0, OPTION_CHOICE, AT(vision_dtype), "f32|bf16|f16|q8|q4|nf4|int8", 0, 0, COMPUTING | CONVERT,
+     "another type for the vision tower and projector (default: as --dtype, q8 for q4)"},
+    {"vision-dtype", 0, OPTION_CHOICE, AT(vision_dtype), "f32|bf16|f16|q8|q4", 0, 0, QUANTIZE,
      "another type for the vision tower and projector (default: as --dtype, q8 for q4)"},
     {"embed-dtype", 0, OPTION_CHOICE, AT(embed_dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING | QUANTIZE | CONVERT,
-     "another type for the embedding table and the head (default: as --dtype, q8 for q4)"},
+     "another type for the embedding table and the head (default: as --dtype, q8 for q4; nf4 and int8 leave them as stored)"},
     {"max-tokens", 'n', OPTION_NATURAL, AT(max_tokens), "N", 1, 1000000, RUN | BENCH, "tokens to generate at most (run: 256, bench: 32)"},
     {"temp", 0, OPTION_REAL, AT(temperature), "F", 0, 1e6, RUN, "sampling temperature; 0, the default, is greedy"},
     {"top-k", 0, OPTION_NATURAL, AT(top_k), "N", 0, 1000000, RUN, "sample from the N likeliest tokens (0: all)"},
@@ -206,7 +209,6 @@ const size_t option_count = sizeof option_table / sizeof *option_table;
 
 static const char *const planned_commands[] = {"merge", "finetune", "eval", "serve", "pull", "push"};
 static const char *const planned_options[] = {"lora"};
-static const char *const planned_dtypes[] = {"nf4", "int8"};
 #define IS_ONE_OF(name, list) is_one_of(name, list, sizeof(list) / sizeof *(list))
 
 static bool is_one_of(const char *name, const char *const *list, size_t n) {
@@ -345,8 +347,7 @@ static bool option_set(args *a, const option *o, const char *value, char *messag
     case OPTION_CHOICE:
         *(const char **)field = value;
         if (choice_has(o->meta, value)) return true;
-        (void)snprintf(message, n_message, "--%s: \"%s\": %s%s expected", o->name, value,
-                       strstr(o->name, "dtype") && IS_ONE_OF(value, planned_dtypes) ? "not available in this version: " : "", o->meta);
+        (void)snprintf(message, n_message, "--%s: \"%s\": %s expected", o->name, value, o->meta);
         return false;
     case OPTION_NATURAL:
         if (natural_parse(value, field) && (double)*(uint64_t *)field >= o->low && (double)*(uint64_t *)field <= o->high) return true;

@@ -36,17 +36,18 @@ void pali_model_options_init(pali_model_options *options) {
     *options = (pali_model_options){.struct_size = sizeof *options};
 }
 
-static pali_status dtype_check(pali_dtype dtype, const char *name) {
-    bool known = (int)dtype >= PALI_DTYPE_AUTO && dtype <= PALI_DTYPE_Q4_K;
+/* `last`: Q4_K leaves out bitsandbytes' types. */
+static pali_status dtype_check(pali_dtype dtype, pali_dtype last, const char *name) {
+    bool known = (int)dtype >= PALI_DTYPE_AUTO && dtype <= last;
     return known ? PALI_OK : status_fail(PALI_ERR_ARGUMENT, "%s: %d is unknown", name, (int)dtype);
 }
 
 pali_status model_options_read(pali_model_options *o, const pali_model_options *given) {
     pali_model_options_init(o);
     STATUS_TRY(options_read(o, sizeof *o, given, "pali_model_options"));
-    STATUS_TRY(dtype_check(o->dtype, "pali_model_options: dtype"));
-    STATUS_TRY(dtype_check(o->vision_dtype, "pali_model_options: vision_dtype"));
-    return dtype_check(o->embed_dtype, "pali_model_options: embed_dtype");
+    STATUS_TRY(dtype_check(o->dtype, PALI_DTYPE_INT8, "pali_model_options: dtype"));
+    STATUS_TRY(dtype_check(o->vision_dtype, PALI_DTYPE_INT8, "pali_model_options: vision_dtype"));
+    return dtype_check(o->embed_dtype, PALI_DTYPE_Q4_K, "pali_model_options: embed_dtype");
 }
 
 model_options model_options_inner(const pali_model_options *o) {
@@ -159,9 +160,9 @@ pali_status pali_model_save(const pali_model *handle, const char *path, const pa
     API_NEED(path);
     pali_save_options_init(&o);
     STATUS_TRY(options_read(&o, sizeof o, options, "pali_save_options"));
-    STATUS_TRY(dtype_check(o.dtype, "pali_save_options: dtype"));
-    STATUS_TRY(dtype_check(o.vision_dtype, "pali_save_options: vision_dtype"));
-    STATUS_TRY(dtype_check(o.embed_dtype, "pali_save_options: embed_dtype"));
+    STATUS_TRY(dtype_check(o.dtype, PALI_DTYPE_INT8, "pali_save_options: dtype"));
+    STATUS_TRY(dtype_check(o.vision_dtype, PALI_DTYPE_INT8, "pali_save_options: vision_dtype"));
+    STATUS_TRY(dtype_check(o.embed_dtype, PALI_DTYPE_Q4_K, "pali_save_options: embed_dtype"));
     model_save_options inner = {.dtypes = {o.dtype, o.vision_dtype, o.embed_dtype}, .shard_bytes = o.shard_bytes, .tokenizer_path = handle->tokenizer_path,
                                 .n_threads = o.n_threads, .progress = o.progress, .user = o.user};
     model *view;

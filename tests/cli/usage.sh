@@ -15,8 +15,8 @@ expect_error 2 run --decode
 expect_error 2 run -Z
 expect_error 2 run --lora adapter
 stderr_says "not available in this version"
-expect_error 2 run --dtype nf4
-stderr_says "not available in this version"
+expect_error 2 run --dtype nf5
+stderr_says "f32|bf16|f16|q8|q4|nf4|int8 expected"
 for bad in "-n 0" "-n x" "-n -1" "-n 1.5" "-n 99999999999999999999999" "--temp -1" "--temp nan" "--temp 1x" "--top-p 0" "--top-p 1.1" \
     "-t 0" "--seed 18446744073709551616" "--num-beams 0" "--dtype f64" "--json=1" "stray" "-- stray" "-n"; do
     # shellcheck disable=SC2086 # words
@@ -72,7 +72,7 @@ expect_error 2 convert -m "$MODEL"
 stderr_says "-o DIR, FILE.gguf or FILE.npz expected"
 expect_error 2 convert -m "$MODEL" -o x --dtype int8
 expect_error 2 quantize -m "$MODEL" -o x.gguf --dtype int8
-stderr_says "not available in this version"
+stderr_says "f32|bf16|f16|q8|q4 expected"
 expect_error 2 quantize -m "$MODEL" -o x.gguf --vision-dtype q3
 
 expect 0 --help
