@@ -76,6 +76,8 @@ def make_adapter(out, spec, gen, base=None, name=None):
         (out / "adapter_model.safetensors").chmod(0o644)
         config = json.loads((pathlib.Path(tmp) / "adapter_config.json").read_text())
         config["base_model_name_or_path"] = "tiny/" + (name or spec["model"])
+        if isinstance(config["target_modules"], list):  # a set in memory: its order is a matter of chance
+            config["target_modules"].sort()
         (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
