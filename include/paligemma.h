@@ -107,7 +107,8 @@ typedef struct pali_model_options {
     void *user;
     pali_dtype vision_dtype;    /* of the tower and the projector; AUTO: as dtype says, but Q8_0 where that is quantized */
     pali_dtype embed_dtype;     /* of the embedding table and the head, none of bitsandbytes' types; AUTO: likewise */
-    int32_t no_prefault;        /* 1: do not bring the weights into memory ahead of their use: to look at a model or save it */
+    int32_t no_prefault;        /* 1: do not bring the weights into memory ahead of their use: to look at a model or save it. A model from
+                                 * an .npz file, whose weights have to be put in order to be used, can then do nothing else */
     const char *mmproj_path;    /* the vision tower of a .gguf file that has a text model alone; NULL: the only *mmproj*.gguf beside it */
 } pali_model_options;
 

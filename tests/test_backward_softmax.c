@@ -294,7 +294,7 @@ static void xent_unit(exec *e) {
     const float z[] = {2, 1, 0, -1, 0.5f, 0, 0, 3, 1, -2}, weights[] = {0.5f, 0.5f};
     float identity[25] = {0}, dz[10];
     for (size_t i = 0; i < 5; i++) identity[6 * i] = 1;
-    mat head = {PALI_DTYPE_F32, 5, 5, identity};
+    mat head = mat_f32(5, 5, identity);
     bool right[2];
     xent x = {.hidden = z, .head = &head, .targets = (const int32_t[]){1, 2}, .weights = weights, .n_rows = 2};
     xent_result out = {.row_right = right};

@@ -24,6 +24,7 @@ pali_status pali_session_new(pali_session **out, pali_model *parent, const pali_
     API_NEED_AS(parent, "model");
     pali_session_options_init(&o);
     STATUS_TRY(options_read(&o, sizeof o, options, "pali_session_options"));
+    STATUS_TRY(model_check_runs(parent->m));
     pali_session *s = mem_calloc(1, sizeof *s);
     if (!s) return status_no_memory(sizeof *s);
     pali_status status = session_init(&s->s, parent->m, parent->t, o.n_threads);

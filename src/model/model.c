@@ -129,6 +129,7 @@ static pali_status model_fill(model *m, const model_options *o, exec *e, const c
     spec_dtypes dtypes = dtypes_of(o, !path);
     STATUS_TRY(model_list(m, o));
     if (path) {
+        m->weights->keeps_order = o->no_prefault;
         STATUS_TRY(weights_bind(m->weights, &m->spec, dtypes, path, e, o->progress, o->user));
         if (!o->no_prefault) STATUS_TRY(weights_prefault(m->weights, &m->spec, e, o->progress, o->user));
     } else {
@@ -248,6 +249,13 @@ pali_status model_outline(model **out, weights_memory *memory, const char *name,
         return s;
     }
     *out = m;
+    return PALI_OK;
+}
+
+pali_status model_check_runs(const model *m) {
+    for (size_t i = 0; i < m->spec.n; i++)
+        if (m->spec.tensors[i].matrix && m->spec.tensors[i].matrix->order)
+            return status_fail(PALI_ERR_ARGUMENT, "%s: opened with no_prefault, which leaves the weights of an .npz file in their order: it can be saved, not run", m->path);
     return PALI_OK;
 }
 

@@ -37,7 +37,7 @@ typedef struct model_options {
     pali_dtype dtype, vision_dtype, embed_dtype; /* as in spec_dtypes */
     int n_threads;
     bool no_sliding_window, no_final_softcap;
-    bool no_prefault; /* weights are not brought into memory ahead of their use */
+    bool no_prefault; /* weights are not brought into memory ahead of their use, nor in order: to be looked at or saved */
     const char *mmproj_path; /* the file of the vision tower of a text model's .gguf file; NULL: the only one beside it */
     pali_progress_fn progress;
     void *user;
@@ -50,6 +50,8 @@ pali_status model_random_of(model **out, const config *cfg, uint64_t seed, const
 /* Either of them as far as config and names: no weights, but the dtypes and sizes they would have. For plans. */
 pali_status model_outline(model **out, weights_memory *memory, const char *name, bool random, const model_options *options);
 void model_free(model *m);
+/* An error if its weights were not put in order (no_prefault), so that it can be looked at and saved only. */
+pali_status model_check_runs(const model *m);
 /* `path` is a file that model_load would take for an .npz. */
 bool model_is_npz(const char *path);
 

@@ -91,12 +91,12 @@ static bool is_in_order(const spec_npz *z) {
     return true;
 }
 
-/* Quantized weights and those with adapters are made row by row. */
+/* Quantized weights, those with adapters and those that lie in another order are made row by row. */
 static pali_status tensor_put(npz_save *s, const spec_tensor *t, pali_dtype to) {
     saver *v = s->v;
     if (is_in_order(&t->npz)) return saver_tensor_put(v, t, to, put, &s->file);
     mat from = saver_rows(t);
-    if (saver_is_float(from.dtype) && !from.lora) {
+    if (saver_is_float(from.dtype) && !from.lora && !from.order) {
         STATUS_TRY(turned_put(s, t, &from, to));
         saver_drop(v, t, 0, from.rows);
         return PALI_OK;

@@ -109,23 +109,25 @@ pali_status saver_unfit(const saver *v, const spec_tensor *t, pali_dtype to) {
 pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows, uint8_t *out) {
     mat from = saver_rows(t);
     convert_job j = {v, &from, to, out, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false};
-    STATUS_TRY(exec_worker_scratch(&v->e, from.cols * sizeof(float)));
+    STATUS_TRY(exec_worker_scratch(&v->e, mat_scratch_floats(&from) * sizeof(float)));
     pool_run(v->e.pool, (n_rows + j.rows_per_task - 1) / j.rows_per_task, convert_task, &j);
     return j.unfit ? saver_unfit(v, t, to) : PALI_OK;
 }
 
 void saver_drop(const saver *v, const spec_tensor *t, size_t first, size_t n_rows) {
     const weights_entry *entry = t->matrix ? weights_of(v->m->weights, t) : NULL;
-    if (entry && entry->data == t->matrix->data) file_map_drop(mat_row(t->matrix, first), n_rows * mat_row_bytes(t->matrix));
+    if (entry && entry->data == t->matrix->data && !t->matrix->order) file_map_drop(mat_row(t->matrix, first), n_rows * mat_row_bytes(t->matrix));
 }
 
 pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, saver_put put, void *user) {
     mat from = saver_rows(t);
-    bool as_is = from.dtype == to && !from.lora;
+    bool as_is = from.dtype == to && !from.lora && !from.order;
+    const size_t n_turned = from.order && strided_is_dense(from.order) ? from.rows * mat_row_bytes(&from) : 0; /* its rows lie all over it */
     size_t to_bytes = dtype_bytes(to, from.cols), row_bytes = mat_row_bytes(&from) > to_bytes ? mat_row_bytes(&from) : to_bytes;
     size_t step = SAVER_PIECE_BYTES / row_bytes + 1;
     if (step > from.rows) step = from.rows;
     if (!as_is) STATUS_TRY(saver_buffer(v, step * to_bytes));
+    file_map_fetch(from.data, n_turned);
     for (size_t r = 0; r < from.rows; r += step) {
         size_t n = from.rows - r < step ? from.rows - r : step;
         if (!as_is) STATUS_TRY(saver_rows_convert(v, t, to, r, n, v->buffer));
@@ -133,5 +135,6 @@ pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, save
         saver_drop(v, t, r, n);
         STATUS_TRY(saver_progress(v, n * to_bytes));
     }
+    file_map_drop(from.data, n_turned);
     return PALI_OK;
 }

@@ -67,6 +67,7 @@ void weights_free(weights *w) {
         mem_free(w->files[i].path);
     }
     mem_free(w->files);
+    mem_free(w->orders);
     mem_free(w->vectors);
     mem_free(w->made);
     mem_huge_free(w->block, w->block_bytes);

@@ -56,6 +56,8 @@ typedef struct weights {
     size_t n_files, files_cap;
     weights_entry *entries; /* [n_entries] sorted by name once opened */
     size_t n_entries, entries_cap;
+    bool keeps_order;       /* matrices that would be copied for their order alone stay in the files: to be saved, not to be run */
+    strided *orders;        /* [n of the spec] of those */
     float *vectors;         /* all vectors of the model */
     coded *made;            /* [n_made] descriptions of codes that are in block */
     size_t n_made;
@@ -125,8 +127,11 @@ pali_status weights_prefault(weights *w, const spec *s, exec *e, pali_progress_f
 
 /* The tensor is a part of the entry, has its axes in another order, or is compressed: it has to be copied element by element. */
 bool weights_is_gathered(const weights *w, const weights_entry *entry, const spec_tensor *t);
-/* Copies every such tensor, converted if need be, to where weights_bind has pointed its matrix or vector. Compressed entries are
- * unpacked one at a time. */
+/* Such a matrix that stays where it is (keeps_order), and where that is. */
+bool weights_is_kept(const weights *w, const weights_entry *entry, const spec_tensor *t);
+void weights_keep(const weights_entry *entry, const spec_tensor *t, strided *order);
+/* Copies every other such tensor, converted if need be, to where weights_bind has pointed its matrix or vector. Compressed entries
+ * are unpacked one at a time. */
 pali_status weights_gather(weights *w, const spec *s, exec *e, pali_progress_fn progress, void *user);
 
 #endif

@@ -240,7 +240,7 @@ pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, s
         } else if (w ? entry != NULL : !t->optional) {
             t->matrix->dtype = dtype_held(entry, t, dtypes);
             t->matrix->codes = codes_planned(t->matrix->dtype, entry);
-            bool mapped = entry && entry->dtype == t->matrix->dtype && !weights_is_gathered(w, entry, t);
+            bool mapped = entry && entry->dtype == t->matrix->dtype && (!weights_is_gathered(w, entry, t) || weights_is_kept(w, entry, t));
             *(mapped ? &out->mapped : &out->block) += matrix_bytes(t, t->matrix->dtype);
             out->block += nested_bytes(entry);
         }
@@ -321,6 +321,7 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
     float *vector = w->vectors;
     char *at = w->block;
     piece_list list = {0};
+    if (w->keeps_order && !(w->orders = mem_alloc(s->n, sizeof *w->orders))) return status_no_memory(s->n * sizeof *w->orders);
     pali_status status = PALI_OK;
     for (size_t i = 0; i < s->n && status == PALI_OK; i++) {
         const spec_tensor *t = &s->tensors[i];
@@ -339,7 +340,9 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
         mat *m = t->matrix, from;
         status = entry_matrix(&from, entry, m, &at);
         if (status != PALI_OK) break;
-        if (m->dtype == entry->dtype && !gathered) {
+        if (weights_is_kept(w, entry, t)) {
+            weights_keep(entry, t, &w->orders[i]);
+        } else if (m->dtype == entry->dtype && !gathered) {
             *m = from;
         } else {
             matrix_place(w, t, &at);

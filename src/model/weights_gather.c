@@ -3,25 +3,22 @@
  *
  * Whatever the order, pages are best read one after the other. So a batch of matrices is brought in whole, put in order by all
  * threads, and let go of before the next: source and copy are never both resident. Compressed arrays are unpacked one at a time. */
-#include <string.h>
-
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/weights.h"
 #include "tensor/encode.h"
 #include "tensor/strided.h"
 
-#define BATCH_BYTES ((size_t)256 << 20)    /* of sources that are resident together; one tensor may be more */
+#define BATCH_BYTES ((size_t)256 << 20)    /* of sources that are resident together, and one tensor more */
 #define FETCH_BYTES ((size_t)4 << 20)      /* of a source per task */
 #define PIECE_ELEMENTS ((size_t)1 << 20)   /* of a tensor per task */
-#define STRIP_ROWS 32u                     /* that are converted together: a cache line of 16-bit elements */
+_Static_assert(STRIDED_TILE % ENCODE_ROWS == 0, "pieces begin where blocks begin");
 
 /* A tensor on its way. */
 typedef struct source {
     const weights_entry *entry;
-    const uint8_t *data; /* its first element */
-    strided order;
-    size_t rows, cols, element_bytes;
+    mat from;
+    strided order; /* from's */
     mat to;
 } source;
 
@@ -32,7 +29,7 @@ typedef struct piece {
 } piece;
 
 typedef struct range {
-    const uint8_t *begin;
+    const char *begin;
     size_t n;
 } range;
 
@@ -58,8 +55,12 @@ bool weights_is_gathered(const weights *w, const weights_entry *entry, const spe
     return !whole;
 }
 
-/* Where the tensor lies in its array, whose shape weights_plan has checked. */
-static void source_find(source *s, const spec_tensor *t, const weights_entry *entry) {
+bool weights_is_kept(const weights *w, const weights_entry *entry, const spec_tensor *t) {
+    return w->keeps_order && t->matrix && t->matrix->dtype == entry->dtype && !entry->unpack && weights_is_gathered(w, entry, t);
+}
+
+/* The tensor where it lies in its array, whose shape weights_plan has checked. A vector is a matrix of one row. */
+static mat part_of(const weights_entry *entry, const spec_tensor *t, strided *order) {
     const spec_npz *z = &t->npz;
     size_t steps[WEIGHTS_MAX_DIMS], step = 1, at = 0, offset = 0, n = 1;
     strided_axis axes[STRIDED_MAX_AXES];
@@ -75,13 +76,14 @@ static void source_find(source *s, const spec_tensor *t, const weights_entry *en
         axes[i] = (strided_axis){z->dims[z->axes[i]], steps[at + z->axes[i]]};
         n *= axes[i].n;
     }
-    s->entry = entry;
-    s->element_bytes = dtype_bytes(entry->dtype, 1);
-    s->data = entry->data + offset * s->element_bytes;
-    s->rows = t->matrix ? t->matrix->rows : 1;
-    s->cols = n / s->rows;
-    s->to = t->matrix ? *t->matrix : mat_f32(1, s->cols, *t->vector); /* our own memory: weights_bind's */
-    strided_init(&s->order, axes, z->n_dims, s->rows);
+    mat m = {.dtype = entry->dtype, .rows = t->matrix ? t->matrix->rows : 1, .data = entry->data + offset * dtype_bytes(entry->dtype, 1), .order = order};
+    m.cols = n / m.rows;
+    strided_init(order, axes, z->n_dims, m.rows);
+    return m;
+}
+
+void weights_keep(const weights_entry *entry, const spec_tensor *t, strided *order) {
+    *t->matrix = part_of(entry, t, order);
 }
 
 /* ---- A batch ---- */
@@ -96,25 +98,22 @@ static void piece_task(void *context, size_t task, size_t worker) {
     const gatherer *g = context;
     piece *p = &g->pieces[task];
     const source *s = p->from;
-    if (s->to.dtype == s->entry->dtype) {
-        strided_rows((char *)(uintptr_t)mat_row(&s->to, p->first), s->data, s->element_bytes, &s->order, p->first, p->n);
+    if (s->to.dtype == s->from.dtype) {
+        strided_rows((char *)(uintptr_t)mat_row(&s->to, p->first), s->from.data, dtype_bytes(s->from.dtype, 1), &s->order, p->first, p->n);
         return;
     }
-    float *row = g->e->worker[worker].data;
-    const mat strip = {.dtype = s->entry->dtype, .rows = STRIP_ROWS, .cols = s->cols, .data = row + s->cols};
     encoder e = encode_begin(g->e->k, &s->to, p->first);
-    for (size_t r = 0; r < p->n && !p->unfit; r++) {
-        if (r % STRIP_ROWS == 0)
-            strided_rows(row + s->cols, s->data, s->element_bytes, &s->order, p->first + r, p->n - r < STRIP_ROWS ? p->n - r : STRIP_ROWS);
-        mat_rows_f32(g->e->k, row, &strip, r % STRIP_ROWS, 1);
-        p->unfit = !encode_row(&e, row);
-    }
+    p->unfit = !encode_rows(&e, &s->from, p->first, p->n, g->e->worker[worker].data);
     encode_end(&e);
 }
 
-/* The source's bytes, if they lie together in a file; else there is nothing to fetch or to let go of. */
+static size_t source_bytes(const source *s) {
+    return s->from.rows * mat_row_bytes(&s->from);
+}
+
+/* Those of them that lie together in a file; else there is nothing to fetch or to let go of. */
 static size_t source_map_bytes(const source *s) {
-    return s->entry->unpack || !strided_is_dense(&s->order) ? 0 : s->rows * s->cols * s->element_bytes;
+    return s->entry->unpack || !strided_is_dense(&s->order) ? 0 : source_bytes(s);
 }
 
 /* Room for one more in a list of the gatherer's. */
@@ -133,22 +132,22 @@ static pali_status batch_cut(gatherer *g) {
     g->n_pieces = g->n_ranges = 0;
     for (size_t i = 0; i < g->n; i++) {
         const source *s = &g->sources[i];
-        size_t n_bytes = source_map_bytes(s), step = (PIECE_ELEMENTS / s->cols + ENCODE_ROWS) / ENCODE_ROWS * ENCODE_ROWS;
+        size_t n_bytes = source_map_bytes(s), step = PIECE_ELEMENTS / s->from.cols / STRIDED_TILE * STRIDED_TILE + STRIDED_TILE;
         for (size_t at = 0; at < n_bytes; at += FETCH_BYTES) {
             void *list = g->ranges;
             if (!list_grow(&list, g->n_ranges, &g->ranges_cap, sizeof *g->ranges)) return status_no_memory(g->n_ranges * sizeof *g->ranges);
             g->ranges = list;
-            g->ranges[g->n_ranges++] = (range){s->data + at, n_bytes - at < FETCH_BYTES ? n_bytes - at : FETCH_BYTES};
+            g->ranges[g->n_ranges++] = (range){(const char *)s->from.data + at, n_bytes - at < FETCH_BYTES ? n_bytes - at : FETCH_BYTES};
         }
-        for (size_t r = 0; r < s->rows; r += step) {
+        for (size_t r = 0; r < s->from.rows; r += step) {
             void *list = g->pieces;
             if (!list_grow(&list, g->n_pieces, &g->pieces_cap, sizeof *g->pieces)) return status_no_memory(g->n_pieces * sizeof *g->pieces);
             g->pieces = list;
-            g->pieces[g->n_pieces++] = (piece){s, r, s->rows - r < step ? s->rows - r : step, false};
+            g->pieces[g->n_pieces++] = (piece){s, r, s->from.rows - r < step ? s->from.rows - r : step, false};
         }
-        if (s->to.dtype != s->entry->dtype && s->cols > scratch) scratch = s->cols;
+        if (s->to.dtype != s->from.dtype && mat_scratch_floats(&s->from) > scratch) scratch = mat_scratch_floats(&s->from);
     }
-    return exec_worker_scratch(g->e, scratch * (1 + STRIP_ROWS) * sizeof(float));
+    return exec_worker_scratch(g->e, (scratch + 1) * sizeof(float));
 }
 
 static pali_status batch_run(gatherer *g) {
@@ -160,8 +159,8 @@ static pali_status batch_run(gatherer *g) {
         if (g->pieces[i].unfit) return weights_unfit(g->pieces[i].from->entry->file, g->pieces[i].from->entry->file_name, g->pieces[i].from->to.dtype);
     for (size_t i = 0; i < g->n; i++) {
         const source *s = &g->sources[i];
-        file_map_drop(s->data, source_map_bytes(s));
-        g->n_done += s->rows * s->cols * s->element_bytes;
+        file_map_drop(s->from.data, source_map_bytes(s));
+        g->n_done += source_bytes(s);
     }
     g->n = g->n_batch_bytes = 0;
     if (g->progress && g->progress(g->user, "putting weights in order", g->n_done, g->n_total)) return status_fail(PALI_ERR_CANCELLED, "putting weights in order: cancelled");
@@ -171,12 +170,13 @@ static pali_status batch_run(gatherer *g) {
 /* ---- All of them ---- */
 
 static pali_status source_add(gatherer *g, const spec_tensor *t, const weights_entry *entry) {
-    source s;
-    source_find(&s, t, entry);
-    size_t n_bytes = s.rows * s.cols * s.element_bytes;
-    if (g->n_batch_bytes + n_bytes > BATCH_BYTES) STATUS_TRY(batch_run(g));
-    g->sources[g->n++] = s;
-    g->n_batch_bytes += n_bytes;
+    source *s = &g->sources[g->n];
+    *s = (source){.entry = entry};
+    s->from = part_of(entry, t, &s->order);
+    s->to = t->matrix ? *t->matrix : mat_f32(1, s->from.cols, *t->vector); /* our own memory: weights_bind's */
+    g->n++;
+    g->n_batch_bytes += source_bytes(s);
+    if (g->n_batch_bytes >= BATCH_BYTES) STATUS_TRY(batch_run(g));
     return PALI_OK;
 }
 
@@ -185,7 +185,8 @@ static pali_status sources_run(gatherer *g, const spec *s, const weights_entry *
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
         const weights_entry *entry = weights_of(g->w, t);
-        if (entry && (entry->unpack ? entry : NULL) == packed && weights_is_gathered(g->w, entry, t)) STATUS_TRY(source_add(g, t, entry));
+        if (entry && (entry->unpack ? entry : NULL) == packed && weights_is_gathered(g->w, entry, t) && !weights_is_kept(g->w, entry, t))
+            STATUS_TRY(source_add(g, t, entry));
     }
     return batch_run(g);
 }
@@ -196,7 +197,7 @@ static pali_status all_run(gatherer *g, weights *w, const spec *s) {
         const weights_entry *entry = weights_of(w, t);
         uint64_t n = 1;
         for (size_t d = 0; d < t->n_dims; d++) n *= t->dims[d];
-        if (entry && weights_is_gathered(w, entry, t)) g->n_total += n * dtype_bytes(entry->dtype, 1);
+        if (entry && weights_is_gathered(w, entry, t) && !weights_is_kept(w, entry, t)) g->n_total += n * dtype_bytes(entry->dtype, 1);
     }
     STATUS_TRY(sources_run(g, s, NULL));
     for (size_t i = 0; i < w->n_entries; i++) {

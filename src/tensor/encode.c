@@ -57,6 +57,17 @@ bool encode_row(encoder *e, const float *row) {
     return true;
 }
 
+bool encode_rows(encoder *e, const mat *from, size_t first, size_t n, float *scratch) {
+    size_t together = from->order ? MAT_ROWS_TOGETHER : 1;
+    bool fits = true;
+    for (size_t r = 0; r < n && fits; r += together) {
+        size_t many = n - r < together ? n - r : together;
+        mat_rows_f32(e->k, scratch, from, first + r, many);
+        for (size_t i = 0; i < many && fits; i++) fits = encode_row(e, scratch + i * from->cols);
+    }
+    return fits;
+}
+
 void encode_end(encoder *e) {
     if (e->n) block_put(e, e->row * e->to->cols);
 }

@@ -19,6 +19,8 @@ typedef struct encoder {
 encoder encode_begin(const kernels *k, const mat *to, size_t row);
 /* false: a weight is beyond what half floats can be, which `to` is made of, or is to be quantized and not a number. */
 bool encode_row(encoder *e, const float *row);
+/* The same of rows of a matrix; `scratch` has its mat_scratch_floats. */
+bool encode_rows(encoder *e, const mat *from, size_t first, size_t n, float *scratch);
 /* After the last row: a block that is not full is the last of the matrix. */
 void encode_end(encoder *e);
 

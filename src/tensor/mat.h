@@ -12,6 +12,9 @@
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
 #include "kernels/kernels.h"
+#include "tensor/strided.h"
+
+#define MAT_ROWS_TOGETHER 32u /* rows of a matrix in another order that are read at once: a cache line of 16-bit elements */
 
 typedef struct mat {
     pali_dtype dtype;
@@ -20,6 +23,7 @@ typedef struct mat {
     const coded *codes; /* of the types of kernels/codes.h, whose codes `data` are; else NULL */
     const struct lora *lora; /* list of adapters; NULL: none */
     size_t lora_row;   /* the row of theirs, and of codes, that is row 0 here: not 0 in a slice */
+    const strided *order; /* where its floats lie from data on, for mat_rows_f32 and mat_rows_convert alone; NULL: row after row */
 } mat;
 
 /* A low-rank update of a matrix (spec inference 9). Its own matrices are f32, without adapters. */
@@ -71,14 +75,19 @@ static inline mat mat_slice(const mat *w, size_t first, size_t n) {
     return slice;
 }
 
+/* Floats that mat_rows_convert wants. */
+static inline size_t mat_scratch_floats(const mat *w) {
+    return w->cols * (w->order ? MAT_ROWS_TOGETHER : 1);
+}
+
 /* Rows first..first+n as f32 [n, cols], whatever way they are stored, adapters added. */
 void mat_rows_f32(const kernels *k, float *out, const mat *w, size_t first, size_t n);
 /* Columns first..first+n_cols of rows row..row+n_rows, as f32 [n_rows, n_cols], without adapters. first is a multiple of MAT_PART, so
  * that a part begins with a block whatever the type. */
 #define MAT_PART SUPER_BLOCK
 void mat_part_f32(const kernels *k, float *out, const mat *w, size_t row, size_t n_rows, size_t first, size_t n_cols);
-/* Whole rows in another dtype, none of codes, by way of f32; `row` has room for one. false: a weight is beyond what half floats
- * can be, which the dtype is made of, or is to be quantized and not a number. */
-bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *w, size_t first, size_t n, float *row);
+/* Whole rows in another dtype, none of codes, by way of f32; `scratch` has mat_scratch_floats. false: a weight is beyond what half
+ * floats can be, which the dtype is made of, or is to be quantized and not a number. */
+bool mat_rows_convert(const kernels *k, void *out, pali_dtype dtype, const mat *w, size_t first, size_t n, float *scratch);
 
 #endif

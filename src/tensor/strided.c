@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#define TILE 64u /* rows and columns that are turned at once: whole cache lines of the source are read, and of the result written */
+#define TILE STRIDED_TILE
 
 static void axis_append(strided_axis *list, size_t *n, strided_axis a) {
     strided_axis *last = *n ? &list[*n - 1] : NULL;
@@ -48,8 +48,9 @@ static size_t run_offset(const strided_axis *axes, size_t n_axes, size_t i) {
 }
 
 /* A block [rows, cols] to rows that lie out_step apart; element (r, c) of it comes from r * row_step + c * col_step. By way of a
- * small tile: steps are often powers of two, and rows so far apart that they share the cache's few places for them. */
-static inline void block_turn(char *out, size_t out_step, const char *data, size_t row_step, size_t col_step, size_t rows, size_t cols, size_t bytes) {
+ * small tile, so that whole cache lines are read and whole ones written: steps are often powers of two, and lines that far apart
+ * push each other out of the cache. */
+static inline __attribute__((always_inline)) void block_turn(char *out, size_t out_step, const char *data, size_t row_step, size_t col_step, size_t rows, size_t cols, size_t bytes) {
     char tile[TILE * TILE * 4];
     for (size_t c0 = 0; c0 < cols; c0 += TILE) {
         const size_t n_cols = cols - c0 < TILE ? cols - c0 : TILE;
@@ -64,10 +65,14 @@ static inline void block_turn(char *out, size_t out_step, const char *data, size
     }
 }
 
-/* The size is a constant to each of the two loops. */
+/* The element's size, and the step of the usual case, are constants to the loops. */
 static void block_copy(char *out, size_t out_step, const char *data, strided_axis row, strided_axis col, size_t bytes) {
     if (col.step == 1)
         for (size_t r = 0; r < row.n; r++) memcpy(out + r * out_step * bytes, data + r * row.step * bytes, col.n * bytes);
+    else if (bytes == 2 && row.step == 1)
+        block_turn(out, out_step, data, 1, col.step, row.n, col.n, 2);
+    else if (bytes == 4 && row.step == 1)
+        block_turn(out, out_step, data, 1, col.step, row.n, col.n, 4);
     else if (bytes == 2)
         block_turn(out, out_step, data, row.step, col.step, row.n, col.n, 2);
     else

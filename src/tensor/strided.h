@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #define STRIDED_MAX_AXES 4u
+#define STRIDED_TILE 64u /* rows and columns that are turned at once: multiples of so many rows are best asked for */
 
 typedef struct strided_axis {
     size_t n, step; /* step: in elements */
