@@ -4,6 +4,7 @@ other way round, in numpy.
 
     make_npz_model_goldens.py                     writes tests/golden/npz/models.json: of every array of every model its type, its
                                                   shape and the CRC-32 of its bytes, which the test's own files must have
+    make_npz_model_goldens.py --corpus            writes tests/fuzz/corpus/npz_model: the smallest models there can be, whole and damaged
     make_npz_model_goldens.py DIR OUT.npz [...]   writes the checkpoint in DIR as a file; options: --deflate, --plain (no params/),
                                                   --unstack (the tower's blocks one by one), --fortran, --rows N (of the table)
 
@@ -138,14 +139,79 @@ def unstacked(arrays):
             yield f"img/Transformer/encoderblock_{i}/{name.removeprefix(stem)}", a[i]
 
 
+def smallest(generation, n_kv):
+    """A checkpoint of one or two numbers a dim."""
+    d, n, h, f, w, layers = 2, 2, 2, 3, 2, 2
+    shapes = {
+        "embed_tokens.weight": (5, d), "norm.weight": (d,), "q_proj.weight": (n * h, d), "k_proj.weight": (n_kv * h, d), "v_proj.weight": (n_kv * h, d),
+        "o_proj.weight": (d, n * h), "gate_proj.weight": (f, d), "up_proj.weight": (f, d), "down_proj.weight": (d, f),
+    }
+    numbers = np.random.default_rng(1)
+    t = {}
+    put = lambda name, *shape: t.__setitem__(name, numbers.standard_normal(shape).astype("<f2"))
+    put("language_model.embed_tokens.weight", *shapes["embed_tokens.weight"])
+    put("language_model.norm.weight", d)
+    for i in range(layers):
+        for name, shape in list(shapes.items())[2:]:
+            put(f"language_model.layers.{i}.{'self_attn' if name[0] in 'qkvo' else 'mlp'}.{name}", *shape)
+        for name in ("input", "post_attention", "pre_feedforward", "post_feedforward"):
+            put(f"language_model.layers.{i}.{name}_layernorm.weight", d)
+        v = f"vision_tower.encoder.layers.{i}."
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            put(f"{v}self_attn.{name}.weight", w, w)
+            put(f"{v}self_attn.{name}.bias", w)
+        for name, a, b in (("fc1", f, w), ("fc2", w, f)):
+            put(f"{v}mlp.{name}.weight", a, b)
+            put(f"{v}mlp.{name}.bias", a)
+        for name in ("layer_norm1", "layer_norm2"):
+            put(f"{v}{name}.weight", w)
+            put(f"{v}{name}.bias", w)
+    put("vision_tower.embeddings.patch_embedding.weight", w, 3, 1, 1)
+    put("vision_tower.embeddings.patch_embedding.bias", w)
+    put("vision_tower.embeddings.position_embedding.weight", 4, w)
+    put("vision_tower.post_layernorm.weight", w)
+    put("vision_tower.post_layernorm.bias", w)
+    put("multi_modal_projector.linear.weight", d, w)
+    put("multi_modal_projector.linear.bias", d)
+    return big_vision(t, {
+        "vision_config": {"num_attention_heads": 1, "hidden_size": w, "num_hidden_layers": layers},
+        "text_config": {"num_attention_heads": n, "num_key_value_heads": n_kv, "head_dim": h, "hidden_size": d, "num_hidden_layers": layers,
+                        "model_type": "gemma" if generation == 1 else "gemma2"},
+    })
+
+
+def corpus():
+    out = ROOT / "tests/fuzz/corpus/npz_model"
+    out.mkdir(parents=True, exist_ok=True)
+
+    def write(name, arrays, save=np.savez):
+        with open(out / name, "wb") as file:
+            save(file, **arrays)
+
+    first, second = smallest(1, 1), smallest(2, 2)
+    write("valid", {"params/" + name: a for name, a in first.items()})
+    write("valid_deflated", second, np.savez_compressed)
+    write("valid_layers", dict(unstacked({name: np.asfortranarray(a) for name, a in first.items()})), np.savez_compressed)
+    write("missing", {name: a for name, a in first.items() if "kv_einsum" not in name}, np.savez_compressed)
+    write("shape", {name: a[:, :1] if "gating" in name else a for name, a in first.items()}, np.savez_compressed)
+    write("layers", {name: a[:1] if "linear" in name else a for name, a in first.items()}, np.savez_compressed)
+    write("object", {name: a.astype("V8") if "final_norm" in name else a for name, a in first.items()}, np.savez_compressed)
+    whole = (out / "valid_deflated").read_bytes()
+    (out / "cut").write_bytes(whole[: len(whole) - 100])
+    (out / "flipped").write_bytes(whole[:700] + bytes([whole[700] ^ 255]) + whole[701:])
+
+
 parser = argparse.ArgumentParser()
+parser.add_argument("--corpus", action="store_true")
 parser.add_argument("directory", nargs="?", type=Path)
 parser.add_argument("out", nargs="?", type=Path)
 for option in ("--deflate", "--plain", "--unstack", "--fortran"):
     parser.add_argument(option, action="store_true")
 parser.add_argument("--rows", type=int)
 a = parser.parse_args()
-if a.directory is None:
+if a.corpus:
+    corpus()
+elif a.directory is None:
     goldens()
 else:
     arrays = arrays_of(a.directory)

@@ -69,8 +69,6 @@ typedef struct weights {
 pali_status weights_open(weights **out, const char *dir);
 /* Opens a .npz file of big_vision. Entries are its arrays, without SPEC_NPZ_PREFIX; several tensors have one in common. */
 pali_status weights_open_npz(weights **out, const char *path);
-/* The same over memory that stays valid. */
-pali_status weights_parse_npz(weights **out, const uint8_t *bytes, size_t n_bytes, const char *name);
 /* What a model's values are read from. */
 typedef struct weights_values {
     const gguf *text, *vision; /* the same where one file has both; vision NULL: there is none. Owned by the weights */

@@ -45,38 +45,29 @@ static pali_status arrays_add(weights *w, npz *z) {
     return weights_seal(w);
 }
 
-/* bytes NULL: those of the file of that name. */
-static pali_status archive_add(weights *w, const uint8_t *bytes, size_t n_bytes, const char *name) {
-    char *path = mem_copy_string(name);
+static pali_status archive_add(weights *w, const char *path) {
+    char *copy = mem_copy_string(path);
     npz *z = mem_calloc(1, sizeof *z);
-    pali_status s = !path || !z ? status_no_memory(strlen(name) + sizeof *z) : bytes ? npz_parse(z, bytes, n_bytes, path) : npz_open(z, path);
+    pali_status s = copy && z ? npz_open(z, copy) : status_no_memory(strlen(path) + sizeof *z);
     if (s != PALI_OK) {
-        mem_free(path);
+        mem_free(copy);
         mem_free(z);
         return s;
     }
-    STATUS_TRY(weights_add_file(w, path, z, archive_free));
+    STATUS_TRY(weights_add_file(w, copy, z, archive_free));
     return arrays_add(w, z);
 }
 
-static pali_status source_new(weights **out, const uint8_t *bytes, size_t n_bytes, const char *name) {
+pali_status weights_open_npz(weights **out, const char *path) {
     weights *w = mem_calloc(1, sizeof *w);
     *out = NULL;
     if (!w) return status_no_memory(sizeof *w);
     w->layout = SPEC_NPZ;
-    pali_status s = archive_add(w, bytes, n_bytes, name);
+    pali_status s = archive_add(w, path);
     if (s != PALI_OK) {
         weights_free(w);
         return s;
     }
     *out = w;
     return PALI_OK;
-}
-
-pali_status weights_open_npz(weights **out, const char *path) {
-    return source_new(out, NULL, 0, path);
-}
-
-pali_status weights_parse_npz(weights **out, const uint8_t *bytes, size_t n_bytes, const char *name) {
-    return source_new(out, bytes, n_bytes, name);
 }
