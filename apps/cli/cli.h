@@ -24,8 +24,16 @@
 #define CLI_PRINTF(format_at, first_at)
 #endif
 
+/* The adapters of --lora. */
+typedef struct lora_list {
+    char **paths;           /* [n] owned */
+    pali_adapter_use *uses; /* [n] their scales, and the adapters once they are loaded */
+    size_t n;
+} lora_list;
+
 typedef struct cli {
     args args;
+    lora_list loras;
     const command *command;
     FILE *out;
     bool stderr_is_terminal, stdout_is_terminal;
@@ -68,6 +76,12 @@ int cli_open(cli *c, pali_model **model, pali_session **session);
 int cli_open_stored(cli *c, pali_model **model);
 /* What the options say of it; checks that there is one. */
 int cli_model_options(cli *c, pali_model_options *options);
+/* Reads what --lora says, an exit code; the files stay closed. */
+int cli_loras_read(cli *c);
+/* Opens them for a model; cli_loras_close or cli_loras_free in either case. */
+int cli_loras_open(cli *c, pali_model *model);
+void cli_loras_close(cli *c);
+void cli_loras_free(cli *c);
 /* "q8": PALI_DTYPE_Q8_0; NULL: AUTO. */
 pali_dtype cli_dtype(const char *name);
 

@@ -172,7 +172,9 @@ static int run_command(cli *c) {
     bool buffered = c->args.quiet && !c->args.batch;
     c->out = buffered ? open_memstream(&buffer, &n_buffer) : stdout;
     if (!c->out) return cli_fail(c, "%s: out of memory", c->command->name);
-    int code = c->args.plan ? memory_print(c) : c->command->run(c);
+    int code = cli_loras_read(c);
+    if (!code) code = c->args.plan ? memory_print(c) : c->command->run(c);
+    cli_loras_free(c);
     cli_progress_clear(c);
     if (buffered) {
         bool complete = !ferror(c->out);

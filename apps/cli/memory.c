@@ -42,6 +42,8 @@ pali_status memory_plan(cli *c, pali_memory_plan *plan, const pali_model_options
         r.max_sequences = a->batch_size ? (int32_t)a->batch_size : 8;
         r.picture_bytes = BATCH_PICTURE_BYTES * BATCH_AHEAD * (uint64_t)r.max_sequences;
     }
+    r.adapters = (const char *const *)c->loras.paths;
+    r.n_adapters = c->loras.n;
     *plan = (pali_memory_plan){.struct_size = sizeof *plan};
     return a->random ? pali_memory_plan_random(plan, a->random, &r) : pali_memory_plan_load(plan, a->model, &r);
 }

@@ -105,10 +105,16 @@ int cli_open(cli *c, pali_model **model, pali_session **session) {
     pali_session_options_init(&session_options);
     session_options.n_threads = (int32_t)c->args.n_threads;
     pali_status status = pali_session_new(session, *model, &session_options);
-    if (status != PALI_OK) {
+    if (status != PALI_OK) code = cli_fail_library(c, status, "session");
+    if (!code) code = cli_loras_open(c, *model);
+    if (!code && (status = pali_session_set_adapters(*session, c->loras.uses, c->loras.n)) != PALI_OK) code = cli_fail_library(c, status, "lora");
+    cli_loras_close(c); /* the session keeps what it uses */
+    if (code) {
+        pali_session_free(*session);
         pali_model_free(*model);
+        *session = NULL;
         *model = NULL;
-        return cli_fail_library(c, status, "session");
+        return code;
     }
     cli_watch(*session);
     return CLI_OK;

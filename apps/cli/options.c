@@ -133,6 +133,8 @@ const option option_table[] = {
      "another type for the vision tower and projector (default: as --dtype, q8 for q4)"},
     {"embed-dtype", 0, OPTION_CHOICE, AT(embed_dtype), "f32|bf16|f16|q8|q4", 0, 0, COMPUTING | QUANTIZE | CONVERT,
      "another type for the embedding table and the head (default: as --dtype, q8 for q4; nf4 and int8 leave them as stored)"},
+    {"lora", 0, OPTION_LIST, AT(loras), "DIR[:SCALE]", 0, 0, COMPUTING,
+     "use a LoRA adapter that PEFT saved, its effect times SCALE (default: 1); repeat to add up several"},
     {"max-tokens", 'n', OPTION_NATURAL, AT(max_tokens), "N", 1, 1000000, RUN | BENCH, "tokens to generate at most (run: 256, bench: 32)"},
     {"temp", 0, OPTION_REAL, AT(temperature), "F", 0, 1e6, RUN, "sampling temperature; 0, the default, is greedy"},
     {"top-k", 0, OPTION_NATURAL, AT(top_k), "N", 0, 1000000, RUN, "sample from the N likeliest tokens (0: all)"},
@@ -208,7 +210,6 @@ const option option_table[] = {
 const size_t option_count = sizeof option_table / sizeof *option_table;
 
 static const char *const planned_commands[] = {"merge", "finetune", "eval", "serve", "pull", "push"};
-static const char *const planned_options[] = {"lora"};
 #define IS_ONE_OF(name, list) is_one_of(name, list, sizeof(list) / sizeof *(list))
 
 static bool is_one_of(const char *name, const char *const *list, size_t n) {
@@ -290,6 +291,7 @@ void args_init(args *a) {
 void args_free(args *a) {
     free(a->images.items);
     free(a->answers.items);
+    free(a->loras.items);
     free(a->words.items);
     memset(a, 0, sizeof *a);
 }
@@ -364,10 +366,6 @@ static bool option_set(args *a, const option *o, const char *value, char *messag
 static bool unknown_option(const command *cmd, const char *name, size_t n_name, char *message, size_t n_message) {
     char typed[NAME_MAX_LENGTH + 1];
     (void)snprintf(typed, sizeof typed, "%.*s", (int)(n_name > NAME_MAX_LENGTH ? NAME_MAX_LENGTH : n_name), name);
-    if (IS_ONE_OF(typed, planned_options)) {
-        (void)snprintf(message, n_message, "%s: --%s: not available in this version", cmd->name, typed);
-        return false;
-    }
     const char *best = NULL;
     size_t distance = 3;
     for (size_t i = 0; i < option_count; i++) {
@@ -384,8 +382,9 @@ static bool unknown_option(const command *cmd, const char *name, size_t n_name, 
 bool args_parse(args *a, const command *cmd, int argc, char **argv, char *message, size_t n_message) {
     a->images.items = calloc((size_t)argc, sizeof *a->images.items);
     a->answers.items = calloc((size_t)argc, sizeof *a->answers.items);
+    a->loras.items = calloc((size_t)argc, sizeof *a->loras.items);
     a->words.items = calloc((size_t)argc, sizeof *a->words.items);
-    if (!a->images.items || !a->answers.items || !a->words.items) {
+    if (!a->images.items || !a->answers.items || !a->loras.items || !a->words.items) {
         (void)snprintf(message, n_message, "%s: out of memory", cmd->name);
         return false;
     }

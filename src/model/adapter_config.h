@@ -13,7 +13,7 @@
 #define ADAPTER_MAX_RULES 2000u      /* of rank_pattern or alpha_pattern: some writers list every module */
 #define ADAPTER_MAX_STATES 300000u   /* of all their patterns together: 20 MB */
 #define ADAPTER_MAX_SAVED 1000u      /* names in modules_to_save */
-#define ADAPTER_MAX_WORK 400000000u  /* steps of matching for a whole adapter: a second or two */
+#define ADAPTER_MAX_WORK 100000000u  /* steps of matching for a whole adapter: a second at most. Two lists of all modules take 15 million */
 
 /* An entry of rank_pattern or alpha_pattern: the first that matches a module's name wins. */
 typedef struct adapter_rule {
