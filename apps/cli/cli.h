@@ -106,6 +106,7 @@ int cmd_inspect(cli *c);
 int cmd_bench(cli *c);
 int cmd_quantize(cli *c);
 int cmd_convert(cli *c);
+int cmd_merge(cli *c);
 int cmd_data(cli *c);
 
 #endif

@@ -1,4 +1,4 @@
-/* cmd_convert.c: paligemma convert and quantize: a model read in one form and written in another. */
+/* cmd_convert.c: paligemma convert, quantize and merge: a model read in one form and written in another. */
 #include <ctype.h>
 #include <dirent.h>
 #include <stdlib.h>
@@ -53,11 +53,28 @@ static bool size_of(const char *path, uint64_t *out) {
     return true;
 }
 
-static int print_summary(cli *c, const char *dtype) {
+static json_t *merge_json(const pali_merge_error *m) {
+    return json_pack("{s:I, s:f, s:f, s:f, s:o}", "matrices", (json_int_t)m->n_merged, "weights_error", m->weights, "updates_error", m->updates, "worst_error",
+                     m->worst, "worst", *m->worst_name ? report_text(m->worst_name, strlen(m->worst_name)) : json_null());
+}
+
+static void print_merge(cli *c, const pali_merge_error *m) {
+    (void)fprintf(c->out, "merged   %zu matrices\nweights  %.2g of their norm lost by rounding\nupdates  %.2g of their norm lost by rounding", m->n_merged, m->weights,
+                  m->updates);
+    if (*m->worst_name) (void)fprintf(c->out, ", %.2g in %s", m->worst, m->worst_name);
+    (void)fputc('\n', c->out);
+}
+
+static int print_summary(cli *c, const char *dtype, const pali_merge_error *merge) {
     uint64_t n_bytes;
     if (!size_of(c->args.output, &n_bytes)) return cli_fail(c, "%s: %s: vanished", c->command->name, c->args.output);
-    return report_print(c, json_pack("{s:i, s:o, s:s, s:I}", "schema", REPORT_SCHEMA, "output", report_text(c->args.output, strlen(c->args.output)),
-                                     "dtype", dtype ? dtype : "stored", "bytes", (json_int_t)n_bytes));
+    json_t *object = json_pack("{s:i, s:o, s:s, s:I}", "schema", REPORT_SCHEMA, "output", report_text(c->args.output, strlen(c->args.output)),
+                                     "dtype", dtype ? dtype : "stored", "bytes", (json_int_t)n_bytes);
+    if (object && merge && json_object_set_new(object, "merge", merge_json(merge)) != 0) {
+        json_decref(object);
+        object = NULL;
+    }
+    return report_print(c, object);
 }
 
 static bool is_quantized(const pali_model *model) {
@@ -75,7 +92,8 @@ static void say_losses(cli *c, const pali_model *model, const char *dtype) {
     if (ends_in(output, ".npz")) cli_note(c, "%s: %s: has weights only: give --tokenizer to use it", name, output);
 }
 
-static int write_model(cli *c, const char *dtype) {
+/* merge NULL: no adapters. */
+static int write_model(cli *c, const char *dtype, pali_merge_error *merge) {
     const args *a = &c->args;
     const char *name = c->command->name;
     pali_save_options options;
@@ -91,13 +109,19 @@ static int write_model(cli *c, const char *dtype) {
         return cli_usage(c, "%s: --shard-size: \"%s\": a size such as 2GB or 500MiB expected", name, a->shard_size);
     pali_model *model = NULL;
     int code = cli_open_stored(c, &model);
+    if (!code) code = cli_loras_open(c, model);
     if (!code) {
+        options.adapters = c->loras.uses;
+        options.n_adapters = c->loras.n;
+        options.merge_error = merge;
         pali_status status = pali_model_save(model, a->output, &options);
         cli_progress_clear(c);
         if (status != PALI_OK) code = cli_fail_library(c, status, name);
     }
     if (!code) say_losses(c, model, dtype);
-    if (!code && a->json) code = print_summary(c, dtype);
+    if (!code && a->json) code = print_summary(c, dtype, merge);
+    if (!code && merge && !a->json) print_merge(c, merge);
+    cli_loras_close(c);
     pali_model_free(model);
     return code;
 }
@@ -105,10 +129,17 @@ static int write_model(cli *c, const char *dtype) {
 int cmd_quantize(cli *c) {
     if (!c->args.output) return cli_usage(c, "quantize: no output: -o FILE.gguf expected");
     if (!ends_in(c->args.output, ".gguf")) return cli_usage(c, "quantize: -o %s: a name that ends in .gguf expected (convert writes others)", c->args.output);
-    return write_model(c, c->args.dtype ? c->args.dtype : "q8");
+    return write_model(c, c->args.dtype ? c->args.dtype : "q8", NULL);
 }
 
 int cmd_convert(cli *c) {
     if (!c->args.output) return cli_usage(c, "convert: no output: -o DIR, FILE.gguf or FILE.npz expected");
-    return write_model(c, c->args.dtype);
+    return write_model(c, c->args.dtype, NULL);
+}
+
+int cmd_merge(cli *c) {
+    pali_merge_error merge = {.struct_size = sizeof merge};
+    if (!c->loras.n) return cli_usage(c, "merge: no adapter: --lora DIR expected");
+    if (!c->args.output) return cli_usage(c, "merge: no output: -o DIR, FILE.gguf or FILE.npz expected");
+    return write_model(c, c->args.dtype, &merge);
 }

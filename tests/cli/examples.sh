@@ -9,7 +9,7 @@ cp "$PICTURE" pictures/house.jpg
 cp "$SOURCE/doc/pictures/house.coco.json" annotations.json
 cp "$SOURCE/tests/golden/codec/narrow.npz" vae-oid.npz
 n=0
-for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert data; do
+for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert merge data; do
     "$PROGRAM" "$command" --help | sed -n '/^Examples:/,$p' | sed 1d >examples
     [ -s examples ] || say_failure "$command: no examples"
     while read -r line; do

@@ -70,7 +70,11 @@ stderr_says "-o FILE.gguf expected"
 expect_error 2 quantize -o x.gguf
 expect_error 2 convert -m "$MODEL"
 stderr_says "-o DIR, FILE.gguf or FILE.npz expected"
-expect_error 2 convert -m "$MODEL" -o x --dtype int8
+expect_error 2 merge -m "$MODEL" -o x
+stderr_says "--lora DIR expected"
+expect_error 2 merge -m "$MODEL" --lora "$SOURCE/tests/golden/lora/text"
+stderr_says "-o DIR"
+expect_error 2 convert -m "$MODEL" -o x --dtype q3
 expect_error 2 quantize -m "$MODEL" -o x.gguf --dtype int8
 stderr_says "f32|bf16|f16|q8|q4 expected"
 expect_error 2 quantize -m "$MODEL" -o x.gguf --vision-dtype q3
@@ -81,7 +85,7 @@ for planned in finetune serve; do
     ! grep -q -- "$planned" out || say_failure "help lists $planned, which this version does not have"
 done
 expect 0 --version
-for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert data; do
+for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert merge data; do
     expect 0 "$command" --help
     stdout_says "usage: paligemma $command"
     mv out help
