@@ -125,20 +125,28 @@ static bool source_update(json_t *root, const config *was, const config *is, con
            update_size(root, "eos_token_id", (size_t)was->eos_token, (size_t)is->eos_token);
 }
 
-pali_status config_json_text(char **out, const config *c, const char *dtype, const char *source) {
-    json_t *root;
+static pali_status root_get(json_t **out, const config *c, const char *dtype, const char *source) {
     config was;
-    *out = NULL;
     if (c->text.generation == 1 && c->text.attn_scale != 1.0f / sqrtf((float)c->text.head_dim))
         return status_fail(PALI_ERR_UNSUPPORTED, "config.json: a Gemma of another attention scale than head_dim ^ -0.5 cannot be described");
-    if (!source) return json_print(out, new_json(c, dtype));
-    STATUS_TRY(config_load(&was, source)); /* also: the document has the parts that are updated */
-    STATUS_TRY(json_read(&root, source));
-    if (!source_update(root, &was, c, dtype)) {
-        json_decref(root);
-        return status_no_memory(1);
+    if (!source) {
+        *out = new_json(c, dtype);
+        return *out ? PALI_OK : status_no_memory(1);
     }
-    return json_print(out, root);
+    STATUS_TRY(config_load(&was, source)); /* also: the document has the parts that are updated */
+    STATUS_TRY(json_read(out, source));
+    return source_update(*out, &was, c, dtype) ? PALI_OK : status_no_memory(1);
+}
+
+pali_status config_json_text(char **out, const config *c, const char *dtype, const char *source, json_t *quantization) {
+    json_t *root = NULL;
+    *out = NULL;
+    pali_status s = root_get(&root, c, dtype, source);
+    if (s == PALI_OK && quantization && json_object_set(root, "quantization_config", quantization) != 0) s = status_no_memory(1);
+    json_decref(quantization);
+    if (s == PALI_OK) return json_print(out, root);
+    json_decref(root);
+    return s;
 }
 
 pali_status config_json_preprocessor(char **out, const config *c) {

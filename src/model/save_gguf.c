@@ -13,7 +13,7 @@
 static pali_dtype tensor_dtype(const saver *v, const spec_tensor *t) {
     if (!t->matrix) return PALI_DTYPE_F32;
     pali_dtype asked = spec_dtype(t, v->o->dtypes);
-    return asked != PALI_DTYPE_AUTO ? asked : t->matrix->dtype;
+    return asked != PALI_DTYPE_AUTO ? asked : t->matrix->codes ? t->matrix->codes->rounding : t->matrix->dtype;
 }
 
 static bool is_norm(const spec_tensor *t) { /* of Gemma: stored with 1 added */
@@ -101,6 +101,7 @@ static pali_status data_write(saver *v, gguf_writer *w) {
 pali_status save_gguf(saver *v) {
     gguf_writer w;
     const vit_config *c = &v->m->cfg.vit;
+    STATUS_TRY(saver_no_codes(v));
     if (c->image_size % c->patch_size != 0) /* readers of the format refuse it, and so do we */
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: image_size %zu is not a multiple of patch_size %zu", v->path, c->image_size, c->patch_size);
     STATUS_TRY(gguf_writer_open(&w, v->path));

@@ -12,12 +12,16 @@
 #include "io/json.h"
 #include "io/safetensors_write.h"
 #include "model/config_json.h"
-#include "model/saver.h"
+#include "model/save_bnb.h"
 
 /* A tensor of the files. */
 typedef struct part {
     const spec_tensor *from;
     pali_dtype dtype;
+    bnb_part bnb; /* of types of kernels/codes.h */
+    st_dtype stored;
+    size_t n_dims;
+    const size_t *dims;
     char name[SPEC_NAME_MAX];
     uint64_t n_elements, n_bytes;
     size_t shard; /* which of the files, from 0 */
@@ -37,24 +41,52 @@ static const struct {
 
 /* ---- Weights ---- */
 
-/* Each file takes as many tensors as fit, in order; one that is larger than that has a file of its own. */
+/* A tensor of floats as it is called on the hub. */
+static void float_part(hf_writer *w, const spec_tensor *t) {
+    part *p = &w->parts[w->n_parts++];
+    *p = (part){.from = t, .dtype = saver_float_dtype(w->v, t), .n_elements = saver_n_elements(t), .n_dims = t->n_dims, .dims = t->dims};
+    p->stored = k_dtypes[p->dtype].stored;
+    p->n_bytes = dtype_bytes(p->dtype, p->n_elements);
+    spec_hub_name(p->name, t);
+}
+
+/* A matrix of bitsandbytes, which is several. */
+static void coded_parts(hf_writer *w, const spec_tensor *t, pali_dtype dtype) {
+    bnb_part all[SAVE_BNB_PARTS];
+    char name[SPEC_NAME_MAX];
+    size_t n = save_bnb_parts(all, t, dtype);
+    spec_hub_name(name, t);
+    for (size_t i = 0; i < n; i++) {
+        part *p = &w->parts[w->n_parts++];
+        *p = (part){.from = t, .dtype = dtype, .bnb = all[i], .stored = all[i].stored, .n_bytes = all[i].n_bytes, .n_dims = all[i].n_dims};
+        p->n_elements = all[i].is_codes ? saver_n_elements(t) : 0;
+        p->dims = p->bnb.dims;
+        (void)snprintf(p->name, sizeof p->name, "%.*s%s", (int)(strlen(name) - strlen("weight")), name, all[i].ending);
+    }
+}
+
+/* Each file takes as many weights as fit, in order; one that is larger than that has a file of its own. */
 static pali_status parts_list(hf_writer *w) {
     const spec *s = &w->v->m->spec;
     uint64_t limit = w->v->o->shard_bytes ? w->v->o->shard_bytes : SAVE_SHARD_BYTES, used = 0;
-    w->parts = mem_calloc(s->n, sizeof *w->parts);
-    if (!w->parts) return status_no_memory(s->n * sizeof *w->parts);
+    w->parts = mem_calloc(s->n, SAVE_BNB_PARTS * sizeof *w->parts);
+    if (!w->parts) return status_no_memory(s->n * SAVE_BNB_PARTS * sizeof *w->parts);
     for (size_t i = 0; i < s->n; i++) {
-        part *p = &w->parts[w->n_parts++];
-        *p = (part){.from = &s->tensors[i], .dtype = saver_float_dtype(w->v, &s->tensors[i]), .n_elements = saver_n_elements(&s->tensors[i])};
-        p->n_bytes = dtype_bytes(p->dtype, p->n_elements);
-        spec_hub_name(p->name, p->from);
-        if (used && used + p->n_bytes > limit) {
+        pali_dtype codes = save_bnb_dtype(w->v, &s->tensors[i]);
+        size_t first = w->n_parts;
+        uint64_t n_bytes = 0;
+        if (codes != PALI_DTYPE_AUTO)
+            coded_parts(w, &s->tensors[i], codes);
+        else
+            float_part(w, &s->tensors[i]);
+        for (size_t k = first; k < w->n_parts; k++) n_bytes += w->parts[k].n_bytes;
+        if (used && used + n_bytes > limit) {
             w->n_shards++;
             used = 0;
         }
-        p->shard = w->n_shards;
-        used += p->n_bytes;
-        w->v->n_total += p->n_bytes;
+        for (size_t k = first; k < w->n_parts; k++) w->parts[k].shard = w->n_shards;
+        used += n_bytes;
+        w->v->n_total += n_bytes;
     }
     w->n_shards++;
     return PALI_OK;
@@ -72,10 +104,11 @@ static pali_status put(void *to, const void *data, size_t n_bytes) {
 }
 
 static pali_status part_list(const part *p, safetensors_writer *file) {
-    return safetensors_writer_put(file, p->name, k_dtypes[p->dtype].stored, p->from->n_dims, p->from->dims);
+    return safetensors_writer_put(file, p->name, p->stored, p->n_dims, p->dims);
 }
 
 static pali_status part_write(saver *v, const part *p, safetensors_writer *file) {
+    if (dtype_is_codes(p->dtype)) return save_bnb_put(v, p->from, p->dtype, &p->bnb, put, file);
     return saver_tensor_put(v, p->from, p->dtype, put, file);
 }
 
@@ -84,7 +117,7 @@ static pali_status shard_pass(hf_writer *w, size_t shard, safetensors_writer *fi
     for (size_t size = 4; size >= 1; size /= 2) {
         for (size_t i = 0; i < w->n_parts; i++) {
             const part *p = &w->parts[i];
-            if (p->shard != shard || safetensors_dtype_bytes(k_dtypes[p->dtype].stored) != size) continue;
+            if (p->shard != shard || safetensors_dtype_bytes(p->stored) != size) continue;
             STATUS_TRY(data ? part_write(w->v, p, file) : part_list(p, file));
         }
     }
@@ -143,11 +176,12 @@ static pali_status copy(hf_writer *w, const char *name, bool *there) {
     return s;
 }
 
-/* The type of most weights. */
+/* The type of most weights that are floats. */
 static const char *torch_dtype(const hf_writer *w) {
     uint64_t n[PALI_DTYPE_F16 + 1] = {0};
     pali_dtype most = PALI_DTYPE_F32;
-    for (size_t i = 0; i < w->n_parts; i++) n[w->parts[i].dtype] += w->parts[i].n_elements;
+    for (size_t i = 0; i < w->n_parts; i++)
+        if (saver_is_float(w->parts[i].dtype)) n[w->parts[i].dtype] += w->parts[i].n_elements;
     for (pali_dtype d = PALI_DTYPE_BF16; d <= PALI_DTYPE_F16; d++) most = n[d] > n[most] ? d : most;
     return k_dtypes[most].torch;
 }
@@ -156,8 +190,10 @@ static pali_status configs_write(hf_writer *w, bool from_dir) {
     bool preprocessor = false, processor = false, there;
     const config *c = &w->v->m->cfg;
     char *source = from_dir ? file_join(w->v->m->path, "config.json") : NULL, *text;
+    json_t *quantization;
     if (from_dir && !source) return status_no_memory(strlen(w->v->m->path));
-    pali_status s = config_json_text(&text, c, torch_dtype(w), source);
+    pali_status s = save_bnb_config(&quantization, w->v);
+    if (s == PALI_OK) s = config_json_text(&text, c, torch_dtype(w), source, quantization);
     mem_free(source);
     STATUS_TRY(s);
     STATUS_TRY(text_write(w, "config.json", text));
@@ -209,7 +245,7 @@ static pali_status files_write(hf_writer *w) {
 
 pali_status save_hf(saver *v) {
     hf_writer w = {.v = v};
-    STATUS_TRY(saver_floats_check(v, "a directory"));
+    STATUS_TRY(saver_floats_check(v, "a directory", true));
     pali_status s = dir_out_open(&w.dir, v->path);
     if (s == PALI_OK) s = parts_list(&w);
     if (s == PALI_OK) s = files_write(&w);

@@ -150,7 +150,7 @@ static pali_status arrays_write(npz_save *s) {
 
 pali_status save_npz(saver *v) {
     npz_save s = {.v = v};
-    STATUS_TRY(saver_floats_check(v, "a .npz file"));
+    STATUS_TRY(saver_floats_check(v, "a .npz file", false));
     if (!v->m->cfg.tied)
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: the model has a head that is not its table of words, and big_vision's layout has no place for one", v->path);
     pali_status status = npz_writer_open(&s.file, v->path);

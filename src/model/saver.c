@@ -26,7 +26,7 @@ bool saver_is_float(pali_dtype dtype) {
 }
 
 static pali_dtype matrix_dtype(const mat *w) {
-    return saver_is_float(w->dtype) ? w->dtype : PALI_DTYPE_BF16;
+    return saver_is_float(w->dtype) ? w->dtype : w->codes ? w->codes->rounding : PALI_DTYPE_BF16;
 }
 
 /* The matrix before it in the table, or the first. */
@@ -56,13 +56,19 @@ pali_dtype saver_float_dtype(const saver *v, const spec_tensor *t) {
     return is_exact(*t->vector, saver_n_elements(t), dtype) ? dtype : PALI_DTYPE_F32;
 }
 
-pali_status saver_floats_check(const saver *v, const char *format) {
+pali_status saver_no_codes(const saver *v) {
+    const spec_dtypes *d = &v->o->dtypes;
+    if (!dtype_is_codes(d->all) && !dtype_is_codes(d->vision) && !dtype_is_codes(d->embed)) return PALI_OK;
+    return status_fail(PALI_ERR_UNSUPPORTED, "%s: bitsandbytes' types are for directories only: expected f32, bf16, f16, q8 or q4, or the name of a directory", v->path);
+}
+
+pali_status saver_floats_check(const saver *v, const char *format, bool codes) {
     const spec_dtypes *d = &v->o->dtypes;
     const pali_dtype asked[] = {d->all, d->vision, d->embed};
     for (size_t i = 0; i < 3; i++)
-        if (asked[i] != PALI_DTYPE_AUTO && !saver_is_float(asked[i]))
-            return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s cannot have weights of type %s: expected f32, bf16 or f16, or a name that ends in .gguf", v->path,
-                               format, pali_dtype_name(asked[i]));
+        if (asked[i] != PALI_DTYPE_AUTO && !saver_is_float(asked[i]) && !(codes && dtype_is_codes(asked[i])))
+            return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s cannot have weights of type %s: expected f32, bf16%s, or a name that ends in .gguf", v->path,
+                               format, pali_dtype_name(asked[i]), codes ? ", f16, nf4 or int8" : " or f16");
     return PALI_OK;
 }
 
@@ -116,7 +122,8 @@ pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, si
 
 void saver_drop(const saver *v, const spec_tensor *t, size_t first, size_t n_rows) {
     const weights_entry *entry = t->matrix ? weights_of(v->m->weights, t) : NULL;
-    if (entry && entry->data == t->matrix->data && !t->matrix->order) file_map_drop(mat_row(t->matrix, first), n_rows * mat_row_bytes(t->matrix));
+    const mat *m = t->matrix;
+    if (entry && entry->data == m->data && !m->order) file_map_drop(mat_row(m, first), mat_row_offset(m, first + n_rows) - mat_row_offset(m, first));
 }
 
 pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, saver_put put, void *user) {

@@ -28,8 +28,10 @@ mat saver_rows(const spec_tensor *t);
 /* What a tensor becomes in formats that have floats only: what is asked for, else what it is stored as. Vectors from formats
  * that hold them as f32 whatever they were become what the matrices around them are, if that loses nothing. */
 pali_dtype saver_float_dtype(const saver *v, const spec_tensor *t);
-/* Refuses dtypes that such formats do not have; `format` is for the message. */
-pali_status saver_floats_check(const saver *v, const char *format);
+/* Refuses dtypes that such formats do not have; `format` is for the message. codes: it has bitsandbytes' types. */
+pali_status saver_floats_check(const saver *v, const char *format, bool codes);
+/* Refuses bitsandbytes' types, for a format that has blocks of its own. */
+pali_status saver_no_codes(const saver *v);
 /* The tensor's rows in dtype `to`. */
 pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, saver_put put, void *user);
 /* Some rows into memory, converted by all threads. */

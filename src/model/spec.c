@@ -228,8 +228,9 @@ pali_dtype spec_dtype(const spec_tensor *t, spec_dtypes asked) {
     bool text = t->group == SPEC_LLM_ATTN || t->group == SPEC_LLM_MLP || t->group == SPEC_LLM_NORM;
     pali_dtype own = text ? PALI_DTYPE_AUTO : t->group == SPEC_EMBED ? asked.embed : asked.vision;
     pali_dtype dtype = own != PALI_DTYPE_AUTO ? own : !text && dtype_is_blocks(asked.all) ? PALI_DTYPE_Q8_0 : asked.all;
-    if (!t->matrix || (!dtype_is_blocks(dtype) && !dtype_is_codes(dtype))) return dtype;
-    if (t->n_dims == 4 || (dtype_is_codes(dtype) && t->group == SPEC_EMBED)) return PALI_DTYPE_AUTO;
+    if (dtype_is_codes(dtype)) return t->matrix && t->n_dims == 2 && t->group != SPEC_EMBED ? dtype : PALI_DTYPE_AUTO;
+    if (!t->matrix || !dtype_is_blocks(dtype)) return dtype;
+    if (t->n_dims == 4) return PALI_DTYPE_AUTO;
     return dtype == PALI_DTYPE_Q4_K && t->matrix->cols % SUPER_BLOCK ? PALI_DTYPE_Q4_1 : dtype;
 }
 

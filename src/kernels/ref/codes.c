@@ -36,7 +36,7 @@ void codes_quantize_int8(uint8_t *data, float *scale, const float *x, size_t n) 
         float y = fabsf(codes_round(x[i], PALI_DTYPE_F16));
         max = y > max ? y : max;
     }
-    float factor = max > 0 ? 127.0f / max : 0;
+    float factor = max > 0 ? 1.0f / max * 127.0f : 0; /* what PyTorch makes of 127 / max */
     *scale = max;
     for (size_t i = 0; i < n; i++) data[i] = (uint8_t)(int8_t)nearbyintf(codes_round(x[i], PALI_DTYPE_F16) * factor);
 }
