@@ -342,6 +342,110 @@ static void quantizes_while_loading(void **state) {
     }
 }
 
+/* ---- Writing ---- */
+
+static void dir_remove(const char *dir) {
+    static const char *const k_files[] = {"config.json", "preprocessor_config.json", "model.safetensors", "model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
+    for (size_t i = 0; i < sizeof k_files / sizeof k_files[0]; i++) {
+        char path[512];
+        (void)snprintf(path, sizeof path, "%s/%s", dir, k_files[i]);
+        (void)unlink(path);
+    }
+    assert_int_equal(rmdir(dir), 0);
+}
+
+/* Every matrix of a and b is the same to the bit, and stands for the same. */
+static void assert_same_matrices(const model *a, const model *b) {
+    assert_int_equal(a->spec.n, b->spec.n);
+    assert_int_equal(b->n_extras, 0);
+    for (size_t i = 0; i < a->spec.n; i++) {
+        const mat *x = a->spec.tensors[i].matrix, *y = b->spec.tensors[i].matrix;
+        if (!x) continue;
+        if (x->dtype != y->dtype || memcmp(x->data, y->data, mat_bytes(x)) != 0) fail_msg("%s differs", a->spec.tensors[i].name);
+        if (!x->codes) continue;
+        assert_int_equal(x->codes->rounding, y->codes->rounding);
+        assert_memory_equal(x->codes->scales, y->codes->scales, mat_scale_bytes(x));
+        if (x->dtype != PALI_DTYPE_INT8) assert_memory_equal(x->codes->table, y->codes->table, sizeof x->codes->table);
+    }
+}
+
+static json_t *quantization_of(const char *dir) {
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/config.json", dir);
+    json_t *root = json_load_file(path, 0, NULL), *q = json_incref(json_object_get(root, "quantization_config"));
+    json_decref(root);
+    return q;
+}
+
+/* A directory holds what it was made of, as it is or as loading would have made it (tools/check_bnb.py: what the library makes). */
+static void writes_directories(void **state) {
+    (void)state;
+    static const struct {
+        const char *from;
+        spec_dtypes d;
+        uint64_t shard_bytes;
+        const char *skipped; /* first of llm_int8_skip_modules; NULL: null */
+    } k_cases[] = {{BNB "pg1-nf4", {0}, 0, NULL},
+                   {BNB "pg1-fp4", {0}, 25000, NULL},
+                   {BNB "pg1-int8", {0}, 0, NULL},
+                   {BNB "pg2-nf4-skip", {0}, 0, "model.vision_tower"},
+                   {BNB "pg2-nf4", {.all = PALI_DTYPE_INT8}, 0, NULL},
+                   {GOLDEN_DIR "/pg1-f32", {.all = PALI_DTYPE_NF4}, 0, NULL},
+                   {GOLDEN_DIR "/pg2-bf16", {PALI_DTYPE_INT8, PALI_DTYPE_BF16, PALI_DTYPE_AUTO}, 0, "model.vision_tower"}};
+    for (size_t i = 0; i < sizeof k_cases / sizeof k_cases[0]; i++) {
+        char parent[] = "/tmp/pali-bnb-XXXXXX", dir[64];
+        assert_non_null(mkdtemp(parent));
+        (void)snprintf(dir, sizeof dir, "%s/out", parent);
+        model *from = opened(k_cases[i].from, (spec_dtypes){0}), *want = opened(k_cases[i].from, k_cases[i].d);
+        check(model_save(from, NULL, dir, &(model_save_options){.dtypes = k_cases[i].d, .shard_bytes = k_cases[i].shard_bytes, .n_threads = 2}));
+        model *got = opened(dir, (spec_dtypes){0});
+        assert_int_equal(got->weights->n_files, k_cases[i].shard_bytes ? 2 : 1);
+        assert_same_matrices(want, got);
+        json_t *q = quantization_of(dir), *skip = json_object_get(q, "llm_int8_skip_modules");
+        assert_string_equal(json_string_value(json_object_get(q, "quant_method")), "bitsandbytes");
+        assert_int_equal(json_is_true(json_object_get(q, "load_in_8bit")), want->text.layers[0].q.dtype == PALI_DTYPE_INT8);
+        if (k_cases[i].skipped)
+            assert_string_equal(json_string_value(json_array_get(skip, 0)), k_cases[i].skipped);
+        else
+            assert_true(json_is_null(skip));
+        json_decref(q);
+        model_free(got);
+        model_free(want);
+        model_free(from);
+        dir_remove(dir);
+        assert_int_equal(rmdir(parent), 0);
+    }
+}
+
+/* Plain again: the decoded weights, and no word of quantization. Other formats have no such types. */
+static void writes_other_forms(void **state) {
+    (void)state;
+    static const char *const k_names[] = {"out", "out.gguf"};
+    char parent[] = "/tmp/pali-bnb-XXXXXX", path[64];
+    assert_non_null(mkdtemp(parent));
+    model *from = opened_golden("pg1-fp4", PALI_DTYPE_AUTO), *want = opened_golden("pg1-fp4", PALI_DTYPE_F16);
+    for (size_t i = 0; i < 2; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", parent, k_names[i]);
+        check(model_save(from, NULL, path, &(model_save_options){.dtypes = {.all = i ? PALI_DTYPE_AUTO : PALI_DTYPE_F16}, .n_threads = 1}));
+        model *got = opened(path, (spec_dtypes){0});
+        assert_same_matrices(want, got); /* in .gguf too: f16 is what these codes stand for */
+        model_free(got);
+        if (i == 0) {
+            assert_null(quantization_of(path));
+            dir_remove(path);
+        }
+    }
+    assert_int_equal(model_save(from, NULL, path, &(model_save_options){.dtypes = {.all = PALI_DTYPE_NF4}}), PALI_ERR_UNSUPPORTED);
+    assert_non_null(strstr(status_message(), "bitsandbytes' types are for directories only"));
+    assert_int_equal(unlink(path), 0);
+    (void)snprintf(path, sizeof path, "%s/out", parent);
+    assert_int_equal(model_save(from, NULL, path, &(model_save_options){.dtypes = {.vision = PALI_DTYPE_NF4}}), PALI_ERR_UNSUPPORTED);
+    assert_non_null(strstr(status_message(), "a directory can have only one of them"));
+    assert_int_equal(rmdir(parent), 0);
+    model_free(from);
+    model_free(want);
+}
+
 /* Matrices large enough to be made in pieces: SigLIP's, whose blocks straddle rows. */
 static void cuts_large_matrices(void **state) {
     (void)state;
@@ -555,7 +659,7 @@ static void survives_lack_of_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decodes_the_formula), cmocka_unit_test(computes_what_f32_does), cmocka_unit_test(converts_to_other_types),
-        cmocka_unit_test(quantizes_while_loading), cmocka_unit_test(cuts_large_matrices), cmocka_unit_test(quantizes_as_the_library),
+        cmocka_unit_test(quantizes_while_loading), cmocka_unit_test(writes_directories), cmocka_unit_test(writes_other_forms), cmocka_unit_test(cuts_large_matrices), cmocka_unit_test(quantizes_as_the_library),
         cmocka_unit_test(names_what_is_wrong), cmocka_unit_test(survives_lack_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,7 +93,8 @@ const command command_table[] = {
      "arrays, any other a new directory that Transformers loads: config.json, weights as safetensors, preprocessor and tokenizer "
      "files. What the model's own directory has of these is copied.\n\n"
      "Weights are written as they are stored, to the bit, unless --dtype says otherwise; in directories and .npz files, which have "
-     "no quantized weights, those become bf16. Little memory is needed, unless the model is a compressed .npz file. The output appears under "
+     "no q8 and q4, those become bf16. --dtype nf4 and int8 make directories that Transformers loads with bitsandbytes. Little memory is "
+     "needed, unless the model is a compressed .npz file. The output appears under "
      "its name when it is whole. A directory that is not empty is not touched.",
      "paligemma convert -m paligemma-3b-mix-224 -o mix-224-f16 --dtype f16 --shard-size 2GB\n"
      "paligemma convert -m paligemma-3b-mix-224 -o mix-224.gguf\n"
