@@ -135,6 +135,16 @@ typedef struct pali_adapter_use {
     float scale;
 } pali_adapter_use;
 
+/* What is left of adapters that are merged into rounded weights, by Frobenius norms over all matrices with an update. */
+typedef struct pali_merge_error {
+    size_t struct_size;
+    size_t n_merged;  /* such matrices */
+    double weights;   /* |stored - merged| / |merged|, with merged = W + s B A in f32 */
+    double updates;   /* |stored - merged| / |s B A|: the share of the update that rounding costs; 0: none */
+    double worst;     /* the largest such share of a single matrix, */
+    char worst_name[160]; /* and its canonical name; "": there is none */
+} pali_merge_error;
+
 typedef struct pali_save_options {
     size_t struct_size;
     pali_dtype dtype;        /* what matrices become, as in pali_model_options, bitsandbytes' types in directories only; AUTO: as they are
@@ -148,6 +158,7 @@ typedef struct pali_save_options {
     const pali_adapter_use *adapters; /* [n_adapters] merged into what is written: W + s B A, computed in f32, then rounded to
                                        * the type of the file. bf16 and smaller types lose some of a small update */
     size_t n_adapters;
+    pali_merge_error *merge_error; /* filled on success, its struct_size set before; NULL: not wanted, which saves some time */
 } pali_save_options;
 
 PALI_API void pali_save_options_init(pali_save_options *options);

@@ -1,6 +1,8 @@
 /* model.c: status, model and tokenizer handles. */
 #include "api/handles.h"
 
+#include <math.h>
+
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/save.h"
@@ -154,6 +156,14 @@ void pali_save_options_init(pali_save_options *options) {
     *options = (pali_save_options){.struct_size = sizeof *options};
 }
 
+static pali_status merge_error_write(pali_merge_error *out, const merge_report *m) {
+    pali_merge_error full = {.n_merged = m->n_matrices, .worst = m->worst};
+    if (m->all.merged > 0) full.weights = sqrt(m->all.error / m->all.merged);
+    if (m->all.update > 0) full.updates = sqrt(m->all.error / m->all.update);
+    memcpy(full.worst_name, m->worst_name, sizeof full.worst_name);
+    return info_write(out, &full, sizeof full, "pali_merge_error");
+}
+
 pali_status pali_model_save(const pali_model *handle, const char *path, const pali_save_options *options) {
     pali_save_options o;
     API_NEED_AS(handle, "model");
@@ -165,11 +175,16 @@ pali_status pali_model_save(const pali_model *handle, const char *path, const pa
     STATUS_TRY(dtype_check(o.embed_dtype, PALI_DTYPE_Q4_K, "pali_save_options: embed_dtype"));
     model_save_options inner = {.dtypes = {o.dtype, o.vision_dtype, o.embed_dtype}, .shard_bytes = o.shard_bytes, .tokenizer_path = handle->tokenizer_path,
                                 .n_threads = o.n_threads, .progress = o.progress, .user = o.user};
+    merge_report merge = {0};
     model *view;
+    if (o.merge_error) {
+        STATUS_TRY(merge_error_write(o.merge_error, &merge)); /* its size is checked before the work */
+        inner.merge = &merge;
+    }
     STATUS_TRY(adapters_view(&view, handle, o.adapters, o.n_adapters));
     pali_status s = model_save(view ? view : handle->m, handle->t, path, &inner);
     model_free(view);
-    return s;
+    return s == PALI_OK && o.merge_error ? merge_error_write(o.merge_error, &merge) : s;
 }
 
 void model_release(pali_model *handle) {

@@ -34,7 +34,9 @@ pali_status model_save(const model *m, const tokenizer *t, const char *path, con
     STATUS_TRY(adapters_check(&m->spec));
     STATUS_TRY(exec_init(&v.e, options->n_threads));
     pali_status s = has_ending(path, ".gguf") ? save_gguf(&v) : has_ending(path, ".npz") ? save_npz(&v) : save_hf(&v);
+    saver_merge_end(&v);
     mem_free(v.buffer);
+    mem_scratch_free(&v.norms);
     exec_free(&v.e);
     return s;
 }

@@ -7,10 +7,25 @@
 
 #define SAVE_SHARD_BYTES ((uint64_t)5000000000) /* of a .safetensors file; what Transformers takes by default */
 
+/* Sums of squares: what is stored less what merging was to make, that, and the update. */
+typedef struct merge_norms {
+    double error, merged, update;
+} merge_norms;
+
+/* What rounding makes of merged adapters. All zeros at first. */
+typedef struct merge_report {
+    size_t n_matrices;          /* with an update */
+    merge_norms all, matrix;    /* of all of them, of the current one */
+    const spec_tensor *current;
+    double worst;               /* the largest share of the update that a single matrix loses, */
+    char worst_name[SPEC_NAME_MAX]; /* and which */
+} merge_report;
+
 typedef struct model_save_options {
     spec_dtypes dtypes;         /* AUTO: as stored; in directories and .npz files quantized weights become bf16 */
     uint64_t shard_bytes;       /* 0: the default */
     const char *tokenizer_path; /* the file that the tokenizer came from; NULL: the model's own */
+    merge_report *merge;        /* NULL: not wanted */
     int n_threads;
     pali_progress_fn progress;
     void *user;

@@ -13,7 +13,7 @@
 static pali_dtype tensor_dtype(const saver *v, const spec_tensor *t) {
     if (!t->matrix) return PALI_DTYPE_F32;
     pali_dtype asked = spec_dtype(t, v->o->dtypes);
-    return asked != PALI_DTYPE_AUTO ? asked : t->matrix->codes ? t->matrix->codes->rounding : t->matrix->dtype;
+    return asked != PALI_DTYPE_AUTO ? asked : dtype_is_codes(t->matrix->dtype) ? saver_matrix_dtype(t->matrix) : t->matrix->dtype;
 }
 
 static bool is_norm(const spec_tensor *t) { /* of Gemma: stored with 1 added */

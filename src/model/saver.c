@@ -1,5 +1,6 @@
 #include "model/saver.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@ bool saver_is_float(pali_dtype dtype) {
     return dtype == PALI_DTYPE_F32 || dtype == PALI_DTYPE_BF16 || dtype == PALI_DTYPE_F16;
 }
 
-static pali_dtype matrix_dtype(const mat *w) {
+pali_dtype saver_matrix_dtype(const mat *w) {
     return saver_is_float(w->dtype) ? w->dtype : w->codes ? w->codes->rounding : PALI_DTYPE_BF16;
 }
 
@@ -34,7 +35,7 @@ static pali_dtype neighbour_dtype(const spec *s, const spec_tensor *t) {
     const spec_tensor *at = t;
     while (at > s->tensors && !at->matrix) at--;
     while (!at->matrix) at++;
-    return matrix_dtype(at->matrix);
+    return saver_matrix_dtype(at->matrix);
 }
 
 static bool is_exact(const float *x, size_t n, pali_dtype dtype) {
@@ -49,7 +50,7 @@ pali_dtype saver_float_dtype(const saver *v, const spec_tensor *t) {
     const model *m = v->m;
     pali_dtype asked = spec_dtype(t, v->o->dtypes);
     if (asked != PALI_DTYPE_AUTO) return asked;
-    if (t->matrix) return matrix_dtype(t->matrix);
+    if (t->matrix) return saver_matrix_dtype(t->matrix);
     const weights_entry *entry = m->weights->layout == SPEC_GGUF ? NULL : weights_of(m->weights, t);
     if (entry && saver_is_float(entry->dtype)) return entry->dtype;
     pali_dtype dtype = neighbour_dtype(&m->spec, t);
@@ -98,7 +99,29 @@ typedef struct convert_job {
     uint8_t *out;
     size_t first, n_rows, rows_per_task;
     atomic_bool unfit; /* a row could not be converted */
+    merge_norms *norms; /* [n_rows]; NULL: not wanted */
 } convert_job;
+
+/* What merging was to make of a row, and what rounding made of that. */
+static void row_measure(const convert_job *j, size_t row, float *merged) {
+    const kernels *k = j->v->e.k;
+    const size_t n = j->from->cols;
+    float *base = merged + n, *stored = base + n;
+    mat bare = *j->from;
+    const mat out = {.dtype = j->to, .rows = j->n_rows, .cols = n, .data = j->out};
+    merge_norms sum = {0};
+    bare.lora = NULL;
+    mat_rows_f32(k, merged, j->from, j->first + row, 1);
+    mat_rows_f32(k, base, &bare, j->first + row, 1);
+    mat_rows_f32(k, stored, &out, row, 1);
+    for (size_t i = 0; i < n; i++) {
+        double error = (double)stored[i] - (double)merged[i], update = (double)merged[i] - (double)base[i];
+        sum.error += error * error;
+        sum.merged += (double)merged[i] * (double)merged[i];
+        sum.update += update * update;
+    }
+    j->norms[row] = sum;
+}
 
 static void convert_task(void *context, size_t task, size_t worker) {
     convert_job *j = context;
@@ -106,6 +129,35 @@ static void convert_task(void *context, size_t task, size_t worker) {
     const exec *e = &j->v->e;
     bool fits = mat_rows_convert(e->k, j->out + begin * dtype_bytes(j->to, j->from->cols), j->to, j->from, j->first + begin, n, e->worker[worker].data);
     if (!fits) atomic_store(&j->unfit, true);
+    for (size_t r = 0; r < n && fits && j->norms; r++) row_measure(j, begin + r, e->worker[worker].data);
+}
+
+static void merge_matrix_begin(merge_report *m, const spec_tensor *t) {
+    double lost = m->matrix.update > 0 ? sqrt(m->matrix.error / m->matrix.update) : 0;
+    if (m->current && lost > m->worst) {
+        m->worst = lost;
+        memcpy(m->worst_name, m->current->name, sizeof m->worst_name);
+    }
+    m->current = t;
+    m->matrix = (merge_norms){0};
+    m->n_matrices += t != NULL;
+}
+
+void saver_merge_end(saver *v) {
+    if (v->o->merge) merge_matrix_begin(v->o->merge, NULL);
+}
+
+/* Row after row, so that the sums do not depend on the threads. Rows of a matrix come one after the other. */
+static void merge_add(merge_report *m, const spec_tensor *t, const merge_norms *rows, size_t n_rows) {
+    if (m->current != t) merge_matrix_begin(m, t);
+    merge_norms *const sums[] = {&m->all, &m->matrix};
+    for (size_t i = 0; i < n_rows; i++) {
+        for (size_t s = 0; s < 2; s++) {
+            sums[s]->error += rows[i].error;
+            sums[s]->merged += rows[i].merged;
+            sums[s]->update += rows[i].update;
+        }
+    }
 }
 
 pali_status saver_unfit(const saver *v, const spec_tensor *t, pali_dtype to) {
@@ -114,10 +166,15 @@ pali_status saver_unfit(const saver *v, const spec_tensor *t, pali_dtype to) {
 
 pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows, uint8_t *out) {
     mat from = saver_rows(t);
-    convert_job j = {v, &from, to, out, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false};
-    STATUS_TRY(exec_worker_scratch(&v->e, mat_scratch_floats(&from) * sizeof(float)));
+    convert_job j = {v, &from, to, out, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false, NULL};
+    bool measured = v->o->merge && from.lora;
+    const size_t n_convert = mat_scratch_floats(&from), n_measure = measured ? 3 * from.cols : 0;
+    STATUS_TRY(exec_worker_scratch(&v->e, (n_convert > n_measure ? n_convert : n_measure) * sizeof(float)));
+    if (measured && !(j.norms = mem_scratch_get(&v->norms, n_rows, sizeof *j.norms))) return status_no_memory(n_rows * sizeof *j.norms);
     pool_run(v->e.pool, (n_rows + j.rows_per_task - 1) / j.rows_per_task, convert_task, &j);
-    return j.unfit ? saver_unfit(v, t, to) : PALI_OK;
+    if (j.unfit) return saver_unfit(v, t, to);
+    if (measured) merge_add(v->o->merge, t, j.norms, n_rows);
+    return PALI_OK;
 }
 
 void saver_drop(const saver *v, const spec_tensor *t, size_t first, size_t n_rows) {

@@ -15,6 +15,7 @@ typedef struct saver {
     exec e;
     uint8_t *buffer;    /* a piece, converted */
     size_t buffer_cap;
+    mem_scratch norms;  /* of a piece's rows */
     uint64_t n_done, n_total; /* bytes of weights put, and of all: for the progress; the writer sets n_total */
 } saver;
 
@@ -25,6 +26,8 @@ size_t saver_n_elements(const spec_tensor *t);
 bool saver_is_float(pali_dtype dtype);
 /* A matrix as it lies in memory; a vector or table as one of f32. */
 mat saver_rows(const spec_tensor *t);
+/* The float type that holds a matrix as it is, or bf16 where that is none of 16 bits. */
+pali_dtype saver_matrix_dtype(const mat *w);
 /* What a tensor becomes in formats that have floats only: what is asked for, else what it is stored as. Vectors from formats
  * that hold them as f32 whatever they were become what the matrices around them are, if that loses nothing. */
 pali_dtype saver_float_dtype(const saver *v, const spec_tensor *t);
@@ -36,6 +39,8 @@ pali_status saver_no_codes(const saver *v);
 pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, saver_put put, void *user);
 /* Some rows into memory, converted by all threads. */
 pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows, uint8_t *out);
+/* After the last tensor: completes the report of o->merge. */
+void saver_merge_end(saver *v);
 /* What to say of a tensor that mat_rows_convert refused. */
 pali_status saver_unfit(const saver *v, const spec_tensor *t, pali_dtype to);
 /* Rows that are written: their pages are let go of, if they are a file's, so that the model need not fit into memory. */
