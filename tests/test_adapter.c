@@ -21,8 +21,8 @@
 #define LORA PALI_TEST_DATA "/lora/"
 #define MAX_TOKENS 16
 
-/* What the issue of parity asks for; measured: 2e-5. Both sides sum in f32 in different orders, and the adapters change
- * log-probabilities by up to 16. */
+/* Measured: 2.5e-5. Both sides sum in f32 in different orders, and the adapters change
+ * log-probabilities by up to 18. */
 #define TOLERANCE 1e-4
 
 static void check(pali_status status) {

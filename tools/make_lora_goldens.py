@@ -66,9 +66,9 @@ def make_adapter(out, spec, gen, base=None, name=None):
         for key, t in sorted(state.items()):
             noise = torch.randn(t.shape, generator=gen)
             if "lora_" in key and not key.endswith("bias"):
-                t = noise * (0.45 / t.shape[1] ** 0.5 if "lora_A" in key else 0.35 if "embedding" not in key else 0.1)
+                t = noise * (0.45 / t.shape[1] ** 0.5 if "lora_A" in key else 0.2 if "embedding" not in key else 0.1)
             else:
-                t = t + noise * (0.15 * t.std() if t.std() > 0 else 0.2)
+                t = t + noise * (0.1 * t.std() if t.std() > 0 else 0.1)
             changed[old_name(key, spec.get("keys"))] = t.to(spec.get("dtype", torch.float32)).contiguous()
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
