@@ -2,6 +2,7 @@
  * answers in float32, for every kind of adapter that is read; switching in one session and beside another; merging; quantized
  * bases; batches and threads to the bit; and what a plan says that adapters take. */
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -243,6 +244,47 @@ static void test_switch(void **unused) {
     for (size_t i = 0; i < N; i++) pali_adapter_free(a[i]);
     pali_session_free(s);
     pali_session_free(other);
+    pali_model_free(m);
+}
+
+/* Two threads, a session each, the same model and adapters, switching all the time. */
+typedef struct switcher {
+    pali_session *session;
+    pali_adapter *const *adapters;
+    scores got[4];
+    pali_status status;
+} switcher;
+
+static void *switcher_run(void *context) {
+    switcher *w = context;
+    for (size_t i = 0; i < 4 && w->status == PALI_OK; i++) {
+        const pali_adapter_use use = {w->adapters[i % 2], 1};
+        w->status = pali_session_set_adapters(w->session, &use, 1);
+        if (w->status == PALI_OK) w->got[i] = scores_of(w->session);
+    }
+    return NULL;
+}
+
+static void test_shared(void **unused) {
+    (void)unused;
+    pali_model *m = model_open("pg1-f32", PALI_DTYPE_AUTO);
+    pali_adapter *const adapters[] = {adapter_load(m, "recipe"), adapter_load(m, "vision")};
+    switcher w[2] = {{session_new(m, 1), adapters, {{.n = 0}}, PALI_OK}, {session_new(m, 1), adapters, {{.n = 0}}, PALI_OK}};
+    pthread_t threads[2];
+    for (size_t i = 0; i < 2; i++) assert_int_equal(pthread_create(&threads[i], NULL, switcher_run, &w[i]), 0);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        check(w[i].status);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_same(&w[0].got[i], &w[1].got[i]);
+        assert_same(&w[0].got[i], &w[0].got[i % 2]);
+    }
+    assert_true(difference(&w[0].got[0], &w[0].got[1]) > 0.05);
+    for (size_t i = 0; i < 2; i++) {
+        pali_session_free(w[i].session);
+        pali_adapter_free(adapters[i]);
+    }
     pali_model_free(m);
 }
 
@@ -528,7 +570,7 @@ static void test_no_memory(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parity),    cmocka_unit_test(test_switch), cmocka_unit_test(test_merge),   cmocka_unit_test(test_quantized),
+        cmocka_unit_test(test_parity),    cmocka_unit_test(test_switch), cmocka_unit_test(test_shared), cmocka_unit_test(test_merge),   cmocka_unit_test(test_quantized),
         cmocka_unit_test(test_batch_and_threads), cmocka_unit_test(test_plan), cmocka_unit_test(test_handles), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

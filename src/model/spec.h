@@ -1,6 +1,6 @@
 /* spec.h: the one table of tensors. Every weight of the model is named here once: its name in the file layouts, its
- * shape from the config, its group, and where it goes in the structs. Loading, saving, quantizing, counting and inspection
- * (later LoRA targets, optimizers) iterate it. Spec inference 3.2, 3.3, 3.4, 8.4. */
+ * shape from the config, its group, and where it goes in the structs. Loading, saving, quantizing, counting, inspection and
+ * adapters iterate it. Spec inference 3.2, 3.3, 3.4, 8.4. */
 #ifndef PALI_MODEL_SPEC_H
 #define PALI_MODEL_SPEC_H
 
