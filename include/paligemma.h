@@ -330,7 +330,7 @@ typedef struct pali_adapter_info {
 PALI_API pali_status pali_adapter_get_info(const pali_adapter *adapter, pali_adapter_info *info);
 
 /* From the next call on the session uses these adapters instead of those that it used before; their effects add up, at most 16.
- * n = 0: the bare model. Takes well under a millisecond, but pictures are seen anew if the old or new ones change the vision
+ * n = 0: the bare model. Takes about a millisecond, but pictures are seen anew if the old or new ones change the vision
  * tower or the projector. Fails, changing nothing, if an adapter was loaded for another model, if two of them bring weights of
  * their own for one tensor, or while a pali_batch of this session has pending requests. */
 PALI_API pali_status pali_session_set_adapters(pali_session *session, const pali_adapter_use *uses, size_t n);

@@ -625,7 +625,7 @@ static void names_what_is_wrong(void **state) {
         {break_config, PALI_ERR_FORMAT, "/config.json", ": line 1"},
         {break_quantized, PALI_ERR_UNSUPPORTED, "/config.json",
          ": quantization_config: quant_method 'gptq' is not supported, only bitsandbytes"},
-        {break_adapter, PALI_ERR_UNSUPPORTED, "/adapter_config.json", ": adapters are not supported yet"},
+        {break_adapter, PALI_ERR_UNSUPPORTED, "", ": a LoRA adapter, not a model"},
         {break_no_config, PALI_ERR_IO, "/config.json", "cannot open"},
         {break_picture_size, PALI_ERR_FORMAT, "/preprocessor_config.json", ": size: 448 x 448, but the model takes 8 x 8"},
     };

@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "model/adapter_config.h"
+#include "io/json.h"
 #include "model/config_gguf.h"
 #include "model/config_npz.h"
 #include "model/weights.h"
@@ -154,13 +154,14 @@ static pali_status model_make(model **out, model *m, const model_options *o, con
     return PALI_OK;
 }
 
-/* Somebody opens an adapter as if it were a model: which one it belongs to is in its config. */
+/* Somebody opens an adapter as if it were a model: which one it belongs to may be in its config. */
 static pali_status adapter_refuse(const char *dir, const char *config_path) {
-    adapter_config c;
-    STATUS_TRY(adapter_config_load(&c, config_path));
+    json_t *root = NULL;
+    const char *base = NULL;
+    if (json_read(&root, config_path) == PALI_OK) base = json_string_value(json_object_get(root, "base_model_name_or_path"));
     (void)status_fail(PALI_ERR_UNSUPPORTED, "%s: a LoRA adapter, not a model: open the model that it was made for (%s) and add it to that (--lora %s)",
-                      dir, c.base && *c.base ? c.base : "its base_model_name_or_path does not say which", dir);
-    adapter_config_free(&c);
+                      dir, base && *base ? base : "its config does not say which", dir);
+    json_decref(root);
     return PALI_ERR_UNSUPPORTED;
 }
 

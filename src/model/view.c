@@ -97,10 +97,7 @@ static pali_status fill(model *m, const adapter_use *uses, size_t n) {
     bool *taken = mem_calloc(m->spec.n, sizeof *taken);
     if (!taken) return status_no_memory(m->spec.n);
     pali_status s = values_put(m, uses, n, false, taken);
-    if (m->text.head.dtype == PALI_DTYPE_AUTO && head_must_part(m, uses, n)) {
-        const spec_tensor *head = &m->spec.tensors[m->spec.n - 1];
-        if (!taken[m->spec.n - 1]) *head->matrix = m->text.embed;
-    }
+    if (m->text.head.dtype == PALI_DTYPE_AUTO && head_must_part(m, uses, n)) m->text.head = m->text.embed;
     if (s == PALI_OK) s = values_put(m, uses, n, true, taken);
     mem_free(taken);
     if (s == PALI_OK) s = gates_check(m);
