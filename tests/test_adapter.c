@@ -16,6 +16,7 @@
 #include "adapter_dir.h"
 #include "api/handles.h"
 #include "base/mem.h"
+#include "infer/generate.h"
 #include "infer/plan.h"
 #include "golden.h"
 
@@ -368,6 +369,60 @@ static void test_quantized(void **unused) {
     }
 }
 
+/* Over NF4 weights of bitsandbytes, as they lie in its file: greedy tokens and their log-probabilities. */
+static void test_nf4(void **unused) {
+    (void)unused;
+    const json_t *gold = golden_field(g.gold, "nf4");
+    if (access(PALI_TEST_DATA "/bnb/pg1-nf4/model.safetensors", R_OK) != 0) {
+        printf("left out: an adapter over NF4: tests/golden/bnb is not there\n");
+        return;
+    }
+    const model_options mo = {.n_threads = 1};
+    model *m, *view;
+    adapter *a;
+    session s;
+    pali_result *r;
+    size_t n_rgb, n_ids, n_tokens, n;
+    int32_t *rgb = golden_ids(golden_field(gold, "rgb"), &n_rgb), *ids = golden_ids(golden_field(gold, "ids"), &n_ids);
+    int32_t *tokens = golden_ids(golden_field(gold, "tokens"), &n_tokens);
+    double *logprobs = golden_numbers(golden_field(gold, "logprobs"), &n);
+    check(model_load(&m, PALI_TEST_DATA "/bnb/pg1-nf4", &mo));
+    assert_int_equal(m->text.layers[0].q.dtype, PALI_DTYPE_NF4);
+    check(adapter_open(&a, LORA "nf4", m, false));
+    const adapter_use use = {a, 1};
+    check(view_adapt(&view, m, &use, 1));
+    check(session_init(&s, view, NULL, 1));
+    uint8_t bytes[16 * 16 * 3];
+    assert_int_equal(n_rgb, sizeof bytes);
+    for (size_t i = 0; i < n_rgb; i++) bytes[i] = (uint8_t)rgb[i];
+    const image picture = {16, 16, bytes};
+    const image *const images[] = {&picture};
+    const request q = {.images = images, .n_images = 1, .ids = ids, .n_ids = n_ids};
+    pali_generate_options o;
+    pali_generate_options_init(&o);
+    o.max_tokens = (int32_t)n_tokens;
+    o.ignore_eos = 1;
+    check(generate(&s, &q, &o, &r));
+    assert_int_equal(r->sequences[0].n, n_tokens);
+    assert_memory_equal(r->sequences[0].tokens, tokens, n_tokens * sizeof *tokens);
+    double worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = fabs((double)r->sequences[0].logprobs[i] - logprobs[i]);
+        if (!(d <= worst)) worst = d;
+    }
+    printf("over NF4: %.1e\n", worst);
+    assert_true(worst <= TOLERANCE);
+    result_free(r);
+    session_free(&s);
+    model_free(view);
+    adapter_free(a);
+    model_free(m);
+    free(rgb);
+    free(ids);
+    free(tokens);
+    free(logprobs);
+}
+
 /* ---- To the bit ---- */
 
 static void test_batch_and_threads(void **unused) {
@@ -570,7 +625,7 @@ static void test_no_memory(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parity),    cmocka_unit_test(test_switch), cmocka_unit_test(test_shared), cmocka_unit_test(test_merge),   cmocka_unit_test(test_quantized),
+        cmocka_unit_test(test_parity),    cmocka_unit_test(test_switch), cmocka_unit_test(test_shared), cmocka_unit_test(test_merge),   cmocka_unit_test(test_quantized), cmocka_unit_test(test_nf4),
         cmocka_unit_test(test_batch_and_threads), cmocka_unit_test(test_plan), cmocka_unit_test(test_handles), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
