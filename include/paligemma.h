@@ -64,6 +64,7 @@ typedef int (*pali_progress_fn)(void *user, const char *what, uint64_t done, uin
 /* ---- Model -------------------------------------------------------------------------------------------------- */
 
 typedef struct pali_model pali_model;
+typedef struct pali_contents pali_contents;
 typedef struct pali_session pali_session;
 typedef struct pali_image pali_image;
 typedef struct pali_result pali_result;
@@ -192,6 +193,13 @@ typedef struct pali_model_info {
 
 PALI_API pali_status pali_model_get_info(const pali_model *model, pali_model_info *info);
 
+typedef enum pali_tensor_state {
+    PALI_TENSOR_FOUND = 0,
+    PALI_TENSOR_MISSING = 1, /* no file has it */
+    PALI_TENSOR_UNFIT = 2,   /* of another shape, or of a type that is not read */
+    PALI_TENSOR_EXTRA = 3    /* in a file, but no part of the model asks for it */
+} pali_tensor_state;
+
 typedef struct pali_tensor_info {
     size_t struct_size;
     const char *name; /* canonical Hugging Face name; owned by the model */
@@ -200,10 +208,29 @@ typedef struct pali_tensor_info {
     int32_t n_dims;
     uint64_t dims[4];
     const char *stored; /* its type in the file, as the format calls it ("BF16", "Q6_K"); "": none. Static */
+    pali_tensor_state state; /* of pali_contents; those of a model are FOUND */
+    uint64_t n_bytes;        /* in the file, 0 if in none; of random ones in pali_contents, in memory */
+    const char *problem;     /* what is wrong with one that is MISSING or UNFIT, else ""; owned as name */
 } pali_tensor_info;
 
 PALI_API size_t pali_model_tensor_count(const pali_model *model);
 PALI_API pali_status pali_model_get_tensor(const pali_model *model, size_t index, pali_tensor_info *info);
+
+/* A model as far as its files say of themselves, also where it cannot be opened because something is missing or does not fit: to
+ * look at, and to find out why. Reads no weights. Fails only where there is nothing to show: no tensor in any file that could be
+ * read. Takes the options of pali_model_load; they may be NULL. */
+PALI_API pali_status pali_contents_load(pali_contents **out, const char *path, const pali_model_options *options);
+/* The same of a model that pali_model_random would make, without making it. */
+PALI_API pali_status pali_contents_random(pali_contents **out, const char *shape, const pali_model_options *options);
+PALI_API void pali_contents_free(pali_contents *contents);
+/* What pali_model_load would fail with, as far as this shows, or "". Owned by the contents. */
+PALI_API const char *pali_contents_problem(const pali_contents *contents);
+/* Fails where the files do not say what the model is. */
+PALI_API pali_status pali_contents_get_info(const pali_contents *contents, pali_model_info *info);
+/* The model's tensors in the order of its layers, then those that are extra: all where the files do not say what the model is.
+ * `dims` has four sizes at most of those. */
+PALI_API size_t pali_contents_tensor_count(const pali_contents *contents);
+PALI_API pali_status pali_contents_get_tensor(const pali_contents *contents, size_t index, pali_tensor_info *info);
 
 /* The model's own tokenizer, or NULL. Owned by the model; do not free. */
 PALI_API const pali_tokenizer *pali_model_tokenizer(const pali_model *model);

@@ -74,6 +74,8 @@ int cli_flush(cli *c);
 int cli_open(cli *c, pali_model **model, pali_session **session);
 /* The same as it is stored, its weights still on disk: to look at it or write another. */
 int cli_open_stored(cli *c, pali_model **model);
+/* What its files say of it, whole or not. */
+int cli_open_contents(cli *c, pali_contents **contents);
 /* What the options say of it; checks that there is one. */
 int cli_model_options(cli *c, pali_model_options *options);
 /* Reads what --lora says, an exit code; the files stay closed. */

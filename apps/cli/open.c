@@ -70,7 +70,7 @@ static void note_types(cli *c, const pali_model *model) {
             before += j < i;
             same++;
         }
-        if (!before) cli_note(c, "%zu tensors of type %s are held as %s", same, t.stored, pali_dtype_name(t.dtype));
+        if (!before) cli_note(c, "tensors of type %s (%zu) are held as %s", t.stored, same, pali_dtype_name(t.dtype));
     }
 }
 
@@ -90,6 +90,17 @@ int cli_open_stored(cli *c, pali_model **model) {
     options.no_prefault = 1;
     int code = model_check(c);
     return code ? code : model_open(c, model, &options);
+}
+
+int cli_open_contents(cli *c, pali_contents **contents) {
+    const args *a = &c->args;
+    pali_model_options options;
+    *contents = NULL;
+    options_stored(c, &options);
+    int code = model_check(c);
+    if (code) return code;
+    pali_status status = a->random ? pali_contents_random(contents, a->random, &options) : pali_contents_load(contents, a->model, &options);
+    return status == PALI_OK ? CLI_OK : cli_fail_library(c, status, "model");
 }
 
 int cli_open(cli *c, pali_model **model, pali_session **session) {

@@ -71,10 +71,20 @@ const command command_table[] = {
      "except <loc....> and <seg...>.",
      "echo \"detect cat\" | paligemma tokenize --tokenizer paligemma-3b-mix-224/tokenizer.json\n"
      "echo \"39208 4401\" | paligemma tokenize --tokenizer paligemma-3b-mix-224/tokenizer.json --decode"},
-    {"inspect", INSPECT, cmd_inspect, "what a model contains and needs", "-m MODEL [options]",
-     "Variant, parameters, stored types, resolution, and an estimate of the memory needed to run at each type. Of a mask codec "
-     "(-m vae-oid.npz): parameters and widths.",
-     "paligemma inspect -m paligemma-3b-mix-224 --tensors"},
+    {"inspect", INSPECT, cmd_inspect, "what a model contains and needs", "(-m MODEL | --random SHAPE) [options]",
+     "Variant, parameters, stored types, resolution, and an estimate of the memory needed to run at each type; then what is not as it "
+     "should be: tensors that are missing, that are unfit (another shape, a type that is not read), and that are extra, asked for by no "
+     "part of the model. A model that cannot be opened is shown as far as its files go, and the exit status is 1. Of a mask codec (-m "
+     "vae-oid.npz): parameters and widths.\n\n"
+     "--json prints an object with schema 1, kind (\"model\" or \"mask_codec\"), path, problem (null, or the line that opening the model "
+     "fails with) and dtypes (by stored type: tensors, elements, bytes). Where the files say what the model is, variant, generation, "
+     "parameters (a tied head counted once), weight_bytes (in memory, as stored), resolution, image_tokens, vision, text, vocab_size, "
+     "sliding_window, tokenizer, kv_bytes_per_token, and the lists missing, unfit and extra: name, shape and, as far as there is one, "
+     "dtype, file, bytes, problem. memory_bytes says what a run needs, \"stored\" or at each --dtype, where there is no problem. "
+     "--tensors adds tensors: the same for each, with state (found, missing, unfit, extra) and held, the type in memory where that is "
+     "another one.",
+     "paligemma inspect -m paligemma-3b-mix-224 --tensors\n"
+     "paligemma inspect --random pg2-3b-448 --json"},
     {"bench", BENCH, cmd_bench, "time a model on this machine", "(-m MODEL | --random SHAPE) [options]",
      "Prints the median of --runs runs after one that is not counted, and how much of this machine's own measured limits "
      "they reach: memory read bandwidth for decoding, fp32 arithmetic for vision and prefill (above 100 % is possible "
@@ -201,7 +211,7 @@ const option option_table[] = {
     {"decode", 0, OPTION_FLAG, AT(decode), NULL, 0, 0, TOKENIZE, "read ids separated by blanks, print their text without special tokens"},
     {"lines", 0, OPTION_FLAG, AT(lines), NULL, 0, 0, TOKENIZE, "each line of standard input is one text"},
     {"tensors", 0, OPTION_FLAG, AT(tensors), NULL, 0, 0, INSPECT, "list every tensor"},
-    {"random", 0, OPTION_TEXT, AT(random), "SHAPE", 0, 0, BENCH,
+    {"random", 0, OPTION_TEXT, AT(random), "SHAPE", 0, 0, BENCH | INSPECT,
      "random weights of a real shape instead of files: 3b-224, 3b-448, 3b-896, pg2-3b-224, pg2-10b-224, pg2-28b-224, ..."},
     {"runs", 0, OPTION_NATURAL, AT(n_runs), "N", 1, 1000, BENCH, "runs to take the median of (default: 3)"},
     {"prompt-tokens", 0, OPTION_NATURAL, AT(prompt_tokens), "N", 1, 100000, BENCH, "length of the prompt (default: 10)"},

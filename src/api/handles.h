@@ -45,6 +45,11 @@ void model_release(pali_model *model);
 pali_status adapters_view(model **out, const pali_model *model, const pali_adapter_use *uses, size_t n);
 /* The session lets go of its adapters and their view. */
 void session_adapters_drop(pali_session *s);
+/* What is common to models and what their files hold: the tokenizer in the file of the weights or beside them, or that of the options; */
+pali_status model_tokenizer_load(tokenizer **out, const model *m, const pali_model_options *o);
+/* its ids, found by content, in place of the config's; and what there is to say of sizes. t NULL: there is none. */
+void model_adopt_ids(model *m, const tokenizer *t);
+pali_model_info model_info(const model *m, const tokenizer *t);
 /* Options of any age, completed and checked. */
 pali_status model_options_read(pali_model_options *o, const pali_model_options *given);
 model_options model_options_inner(const pali_model_options *o);

@@ -84,7 +84,20 @@ static pali_status tokenizer_beside(tokenizer **out, const char *path) {
     return s;
 }
 
-/* Takes over both. The tokenizer's own ids win: they are found by content, the config only fills in what it lacks. */
+pali_status model_tokenizer_load(tokenizer **out, const model *m, const pali_model_options *o) {
+    return o->tokenizer_path ? tokenizer_load(out, o->tokenizer_path) : tokenizer_beside(out, m->path);
+}
+
+void model_adopt_ids(model *m, const tokenizer *t) {
+    static const char *const k_pieces[] = {"<image>", "<bos>", "<eos>"};
+    int32_t *const ids[] = {&m->cfg.image_token, &m->cfg.bos_token, &m->cfg.eos_token};
+    for (size_t i = 0; t && i < 3; i++) {
+        int32_t id = tokenizer_find(t, k_pieces[i]);
+        if (id >= 0) *ids[i] = id;
+    }
+}
+
+/* Takes over m and t. */
 static pali_status handle_new(pali_model **out, model *m, tokenizer *t, const char *tokenizer_path) {
     pali_model *handle = mem_calloc(1, sizeof *handle);
     char *path = mem_copy_string(tokenizer_path);
@@ -95,12 +108,7 @@ static pali_status handle_new(pali_model **out, model *m, tokenizer *t, const ch
         tokenizer_free(t);
         return status_no_memory(sizeof *handle);
     }
-    static const char *const k_pieces[] = {"<image>", "<bos>", "<eos>"};
-    int32_t *const ids[] = {&m->cfg.image_token, &m->cfg.bos_token, &m->cfg.eos_token};
-    for (size_t i = 0; t && i < 3; i++) {
-        int32_t id = tokenizer_find(t, k_pieces[i]);
-        if (id >= 0) *ids[i] = id;
-    }
+    model_adopt_ids(m, t);
     handle->m = m;
     handle->t = t;
     handle->tokenizer_path = path;
@@ -199,12 +207,10 @@ void pali_model_free(pali_model *handle) {
     if (handle) model_release(handle);
 }
 
-pali_status pali_model_get_info(const pali_model *handle, pali_model_info *info) {
-    API_NEED_AS(handle, "model");
-    const model *m = handle->m;
+pali_model_info model_info(const model *m, const tokenizer *tokens) {
     const vit_config *v = &m->cfg.vit;
     const gemma_config *t = &m->cfg.text;
-    pali_model_info full = {
+    return (pali_model_info){
         .generation = t->generation,
         .image_size = (int32_t)v->image_size,
         .n_image_tokens = (int32_t)v->n_patches,
@@ -220,7 +226,7 @@ pali_status pali_model_get_info(const pali_model *handle, pali_model_info *info)
         .text_mlp_width = (int32_t)t->mlp_width,
         .vocab_size = (int32_t)t->vocab_size,
         .sliding_window = (int32_t)t->sliding_window,
-        .has_tokenizer = handle->t != NULL,
+        .has_tokenizer = tokens != NULL,
         .n_parameters = config_n_parameters(&m->cfg),
         .weight_bytes = m->weight_bytes,
         .kv_bytes_per_token = kv_bytes(t, 1),
@@ -229,6 +235,11 @@ pali_status pali_model_get_info(const pali_model *handle, pali_model_info *info)
         .bos_token = m->cfg.bos_token,
         .eos_token = m->cfg.eos_token,
     };
+}
+
+pali_status pali_model_get_info(const pali_model *handle, pali_model_info *info) {
+    API_NEED_AS(handle, "model");
+    pali_model_info full = model_info(handle->m, handle->t);
     return info_write(info, &full, sizeof full, "pali_model_info");
 }
 
@@ -240,7 +251,7 @@ pali_status pali_model_get_tensor(const pali_model *handle, size_t index, pali_t
     API_NEED_AS(handle, "model");
     if (index >= handle->m->n_tensors) return status_fail(PALI_ERR_ARGUMENT, "tensor %zu: the model has %zu", index, handle->m->n_tensors);
     const model_tensor *t = &handle->m->tensors[index];
-    pali_tensor_info full = {.name = t->name, .file = t->file, .dtype = t->dtype, .n_dims = (int32_t)t->n_dims, .stored = t->stored};
+    pali_tensor_info full = {.name = t->name, .file = t->file, .dtype = t->dtype, .n_dims = (int32_t)t->n_dims, .stored = t->stored, .n_bytes = t->n_bytes, .problem = ""};
     for (size_t i = 0; i < t->n_dims; i++) full.dims[i] = t->dims[i];
     return info_write(info, &full, sizeof full, "pali_tensor_info");
 }

@@ -19,10 +19,10 @@ static pali_status config_correct(config *c, const weights *w) {
     const weights_entry *k = weights_find(w, "language_model.layers.0.self_attn.k_proj.weight");
     gemma_config *t = &c->text;
     if (embed && embed->n_dims == 2 && embed->dims[0] > 0) {
-        t->vocab_size = embed->dims[0];
-        if (t->vocab_size > CONFIG_MAX_VOCAB)
+        if (embed->dims[0] > CONFIG_MAX_VOCAB)
             return status_fail(PALI_ERR_LIMIT, "%s: %s: %zu rows, more than the limit of %u", embed->file,
-                               embed->file_name, t->vocab_size, CONFIG_MAX_VOCAB);
+                               embed->file_name, embed->dims[0], CONFIG_MAX_VOCAB);
+        t->vocab_size = embed->dims[0];
     }
     if (position && position->n_dims == 2 && position->dims[0] != c->vit.n_patches) {
         size_t n = position->dims[0], grid = 1;
@@ -73,18 +73,17 @@ static pali_status tensors_list(model *m) {
         const weights_entry *entry = weights_of(m->weights, from);
         if (from->matrix && !from->matrix->data) continue; /* an optional one that is not there */
         model_tensor *to = &m->tensors[m->n_tensors++];
-        size_t n = 1;
         to->name = mem_copy_string(from->name);
         if (!to->name) return status_no_memory(SPEC_NAME_MAX);
         to->file = entry ? entry->file : "";
         to->stored = entry ? entry->dtype_name : "";
+        to->n_bytes = entry ? weights_bytes(entry, from) : 0;
         /* Vectors are held in f32; what is worth telling is how they are stored. */
         pali_dtype held = from->matrix ? from->matrix->dtype : PALI_DTYPE_F32;
         to->dtype = from->vector && entry ? entry->dtype : held;
         to->n_dims = from->n_dims;
         memcpy(to->dims, from->dims, sizeof to->dims);
-        for (size_t d = 0; d < to->n_dims; d++) n *= to->dims[d];
-        m->weight_bytes += from->matrix ? mat_bytes(from->matrix) + mat_scale_bytes(from->matrix) : n * sizeof(float);
+        m->weight_bytes += spec_held_bytes(from);
     }
     return PALI_OK;
 }
@@ -94,12 +93,16 @@ static bool has_ending(const char *name, const char *ending) {
     return n >= m && strcmp(name + n - m, ending) == 0;
 }
 
+bool model_is_extra(const weights_entry *entry) {
+    return !entry->used && !spec_is_computed(entry->name);
+}
+
 static pali_status extras_list(model *m) {
     const weights *w = m->weights;
     m->extras = mem_calloc(w->n_entries, sizeof *m->extras);
     if (!m->extras) return status_no_memory(w->n_entries * sizeof *m->extras);
     for (size_t i = 0; i < w->n_entries; i++)
-        if (!w->entries[i].used && !spec_is_computed(w->entries[i].name)) m->extras[m->n_extras++] = w->entries[i].file_name;
+        if (model_is_extra(&w->entries[i])) m->extras[m->n_extras++] = w->entries[i].file_name;
     return PALI_OK;
 }
 
@@ -109,12 +112,11 @@ static bool head_is_tied(const model *m) {
     return !weights_of(m->weights, head) || weights_same(m->weights, head, table);
 }
 
-static spec_dtypes dtypes_of(const model_options *o, bool random) {
+spec_dtypes model_dtypes(const model_options *o, bool random) {
     return (spec_dtypes){random && o->dtype == PALI_DTYPE_AUTO ? PALI_DTYPE_BF16 : o->dtype, o->vision_dtype, o->embed_dtype};
 }
 
-/* After the config and the files are known: which tensors there are. */
-static pali_status model_list(model *m, const model_options *o) {
+pali_status model_list(model *m, const model_options *o) {
     options_apply(&m->cfg, o);
     config_name(&m->cfg, m->name, sizeof m->name);
     STATUS_TRY(layers_get(m));
@@ -126,7 +128,7 @@ static pali_status model_list(model *m, const model_options *o) {
 
 /* And the weights themselves. `path` NULL: random ones. */
 static pali_status model_fill(model *m, const model_options *o, exec *e, const char *path, uint64_t seed) {
-    spec_dtypes dtypes = dtypes_of(o, !path);
+    spec_dtypes dtypes = model_dtypes(o, !path);
     STATUS_TRY(model_list(m, o));
     if (path) {
         m->weights->keeps_order = o->no_prefault;
@@ -205,7 +207,7 @@ bool model_is_npz(const char *path) {
     return file_exists(path) && !file_is_dir(path) && (has_ending(path, ".npz") || file_begins(path, "PK"));
 }
 
-static pali_status any_open(model *m, const char *path, const model_options *o) {
+pali_status model_open_files(model *m, const char *path, const model_options *o) {
     if (!file_exists(path)) return status_fail(PALI_ERR_IO, "%s: no such file or directory", path);
     if (file_is_dir(path)) return dir_open(m, path);
     return model_is_npz(path) ? npz_file_open(m, path) : gguf_files_open(m, path, o);
@@ -215,7 +217,7 @@ pali_status model_load(model **out, const char *path, const model_options *optio
     *out = NULL;
     model *m = mem_calloc(1, sizeof *m);
     if (!m) return status_no_memory(sizeof *m);
-    pali_status s = any_open(m, path, options);
+    pali_status s = model_open_files(m, path, options);
     if (s != PALI_OK) {
         model_free(m);
         return s;
@@ -242,9 +244,9 @@ pali_status model_outline(model **out, weights_memory *memory, const char *name,
     *out = NULL;
     model *m = mem_calloc(1, sizeof *m);
     if (!m) return status_no_memory(sizeof *m);
-    pali_status s = random ? config_named(&m->cfg, name) : any_open(m, name, options);
+    pali_status s = random ? config_named(&m->cfg, name) : model_open_files(m, name, options);
     if (s == PALI_OK) s = model_list(m, options);
-    if (s == PALI_OK) s = weights_plan(memory, m->weights, &m->spec, dtypes_of(options, random), name);
+    if (s == PALI_OK) s = weights_plan(memory, m->weights, &m->spec, model_dtypes(options, random), name);
     if (s != PALI_OK) {
         model_free(m);
         return s;
@@ -260,8 +262,7 @@ pali_status model_check_runs(const model *m) {
     return PALI_OK;
 }
 
-void model_free(model *m) {
-    if (!m) return;
+void model_clear(model *m) {
     for (size_t i = 0; i < m->n_tensors; i++) mem_free(m->tensors[i].name);
     mem_free(m->tensors);
     mem_free(m->extras);
@@ -273,5 +274,10 @@ void model_free(model *m) {
         mem_free(m->path);
         weights_free(m->weights);
     }
+}
+
+void model_free(model *m) {
+    if (!m) return;
+    model_clear(m);
     mem_free(m);
 }

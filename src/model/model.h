@@ -14,6 +14,7 @@ typedef struct model_tensor {
     pali_dtype dtype;
     const char *stored; /* its type there, as the format calls it; "": nowhere (random models) */
     size_t n_dims, dims[4];
+    size_t n_bytes;     /* in the file, 0: in none */
 } model_tensor;
 
 typedef struct model {
@@ -54,5 +55,17 @@ void model_free(model *m);
 pali_status model_check_runs(const model *m);
 /* `path` is a file that model_load would take for an .npz. */
 bool model_is_npz(const char *path);
+
+/* ---- Its beginnings, which contents.c takes further where a model cannot be opened ---- */
+
+/* Config and files of `path` into *m, zeros before. What there is when it fails stays in *m. */
+pali_status model_open_files(model *m, const char *path, const model_options *options);
+/* When the config is known: structs, name, and which tensors there are to be. */
+pali_status model_list(model *m, const model_options *options);
+spec_dtypes model_dtypes(const model_options *options, bool random);
+/* Frees what *m holds. */
+void model_clear(model *m);
+/* Nothing has used the entry, and it is none that older writers saved needlessly. */
+bool model_is_extra(const weights_entry *entry);
 
 #endif

@@ -44,7 +44,7 @@ static const struct {
 /* A tensor of floats as it is called on the hub. */
 static void float_part(hf_writer *w, const spec_tensor *t) {
     part *p = &w->parts[w->n_parts++];
-    *p = (part){.from = t, .dtype = saver_float_dtype(w->v, t), .n_elements = saver_n_elements(t), .n_dims = t->n_dims, .dims = t->dims};
+    *p = (part){.from = t, .dtype = saver_float_dtype(w->v, t), .n_elements = spec_n_elements(t), .n_dims = t->n_dims, .dims = t->dims};
     p->stored = k_dtypes[p->dtype].stored;
     p->n_bytes = dtype_bytes(p->dtype, p->n_elements);
     spec_hub_name(p->name, t);
@@ -59,7 +59,7 @@ static void coded_parts(hf_writer *w, const spec_tensor *t, pali_dtype dtype) {
     for (size_t i = 0; i < n; i++) {
         part *p = &w->parts[w->n_parts++];
         *p = (part){.from = t, .dtype = dtype, .bnb = all[i], .stored = all[i].stored, .n_bytes = all[i].n_bytes, .n_dims = all[i].n_dims};
-        p->n_elements = all[i].is_codes ? saver_n_elements(t) : 0;
+        p->n_elements = all[i].is_codes ? spec_n_elements(t) : 0;
         p->dims = p->bnb.dims;
         (void)snprintf(p->name, sizeof p->name, "%.*s%s", (int)(strlen(name) - strlen("weight")), name, all[i].ending);
     }

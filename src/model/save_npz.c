@@ -67,7 +67,7 @@ static pali_status turned_put(npz_save *s, const spec_tensor *t, const mat *from
     saver *v = s->v;
     turn_job j = {.v = v, .from = from, .to = to};
     order_find(&j, &t->npz);
-    size_t from_bytes = j.cols * dtype_bytes(from->dtype, 1), to_bytes = j.cols * dtype_bytes(to, 1), rows = saver_n_elements(t) / j.cols;
+    size_t from_bytes = j.cols * dtype_bytes(from->dtype, 1), to_bytes = j.cols * dtype_bytes(to, 1), rows = spec_n_elements(t) / j.cols;
     size_t step = SAVER_PIECE_BYTES / (from_bytes > to_bytes ? from_bytes : to_bytes) + 1;
     if (step > rows) step = rows;
     STATUS_TRY(exec_worker_scratch(&v->e, j.cols * sizeof(float)));
@@ -142,7 +142,7 @@ static pali_status array_write(npz_save *s, const spec_tensor *first) {
 
 static pali_status arrays_write(npz_save *s) {
     const spec *all = &s->v->m->spec;
-    for (size_t i = 0; i < all->n; i++) s->v->n_total += dtype_bytes(array_dtype(s->v, &all->tensors[i]), saver_n_elements(&all->tensors[i]));
+    for (size_t i = 0; i < all->n; i++) s->v->n_total += dtype_bytes(array_dtype(s->v, &all->tensors[i]), spec_n_elements(&all->tensors[i]));
     for (size_t i = 0; i < all->n; i++)
         if (is_first(all, i)) STATUS_TRY(array_write(s, &all->tensors[i]));
     return npz_writer_commit(&s->file);

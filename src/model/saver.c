@@ -8,16 +8,10 @@
 #include "base/halffloat.h"
 #include "base/mem.h"
 
-size_t saver_n_elements(const spec_tensor *t) {
-    size_t n = 1;
-    for (size_t i = 0; i < t->n_dims; i++) n *= t->dims[i];
-    return n;
-}
-
 mat saver_rows(const spec_tensor *t) {
     if (t->matrix) return *t->matrix;
     size_t rows = t->n_dims > 1 ? t->dims[0] : 1;
-    return mat_f32(rows, saver_n_elements(t) / rows, *t->vector);
+    return mat_f32(rows, spec_n_elements(t) / rows, *t->vector);
 }
 
 /* ---- Dtypes ---- */
@@ -54,7 +48,7 @@ pali_dtype saver_float_dtype(const saver *v, const spec_tensor *t) {
     const weights_entry *entry = m->weights->layout == SPEC_GGUF ? NULL : weights_of(m->weights, t);
     if (entry && saver_is_float(entry->dtype)) return entry->dtype;
     pali_dtype dtype = neighbour_dtype(&m->spec, t);
-    return is_exact(*t->vector, saver_n_elements(t), dtype) ? dtype : PALI_DTYPE_F32;
+    return is_exact(*t->vector, spec_n_elements(t), dtype) ? dtype : PALI_DTYPE_F32;
 }
 
 pali_status saver_no_codes(const saver *v) {

@@ -22,7 +22,6 @@ typedef struct saver {
 /* Where the bytes go; `to` is the writer's. */
 typedef pali_status (*saver_put)(void *to, const void *data, size_t n_bytes);
 
-size_t saver_n_elements(const spec_tensor *t);
 bool saver_is_float(pali_dtype dtype);
 /* A matrix as it lies in memory; a vector or table as one of f32. */
 mat saver_rows(const spec_tensor *t);

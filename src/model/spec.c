@@ -218,6 +218,16 @@ size_t spec_npz_shape(size_t dims[SPEC_NPZ_MAX_DIMS], const spec_npz *z, bool st
     return n;
 }
 
+size_t spec_n_elements(const spec_tensor *t) {
+    size_t n = 1;
+    for (size_t i = 0; i < t->n_dims; i++) n *= t->dims[i]; /* bounded by config.c's limits */
+    return n;
+}
+
+size_t spec_held_bytes(const spec_tensor *t) {
+    return t->matrix ? mat_bytes(t->matrix) + mat_scale_bytes(t->matrix) : spec_n_elements(t) * sizeof(float);
+}
+
 const spec_tensor *spec_of(const spec *s, const mat *matrix) {
     size_t i = 0;
     while (i < s->n && s->tensors[i].matrix != matrix) i++;

@@ -63,6 +63,9 @@ void spec_exact_name(char out[SPEC_GGUF_NAME_MAX], const spec_tensor *norm);
 bool spec_npz_unstacked_name(char *out, size_t n, const spec_npz *z);
 /* The array's whole shape, with or without its axis of layers; its number of dims. */
 size_t spec_npz_shape(size_t dims[SPEC_NPZ_MAX_DIMS], const spec_npz *z, bool stacked);
+size_t spec_n_elements(const spec_tensor *t);
+/* Bytes that it takes in memory: as a matrix of the dtype that has been set, or as a vector in f32. */
+size_t spec_held_bytes(const spec_tensor *t);
 /* The tensor that goes into this matrix of the structs. */
 const spec_tensor *spec_of(const spec *s, const mat *matrix);
 

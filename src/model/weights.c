@@ -85,6 +85,19 @@ weights_entry *weights_of(const weights *w, const spec_tensor *t) {
     return entry || w->layout != SPEC_NPZ || !spec_npz_unstacked_name(name, sizeof name, &t->npz) ? entry : weights_find(w, name);
 }
 
+weights_entry *weights_exact(const weights *w, const spec_tensor *t) {
+    char name[SPEC_GGUF_NAME_MAX];
+    if (w->layout != SPEC_GGUF || t->group != SPEC_LLM_NORM) return NULL;
+    spec_exact_name(name, t);
+    return weights_find(w, name);
+}
+
+size_t weights_bytes(const weights_entry *entry, const spec_tensor *t) {
+    size_t n = 1, n_own = spec_n_elements(t);
+    for (size_t i = 0; i < entry->n_dims; i++) n *= entry->dims[i];
+    return n > n_own && !entry->block ? n_own * (entry->n_bytes / n) : entry->n_bytes; /* several tensors may share an entry */
+}
+
 bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b) {
     const weights_entry *s = weights_of(w, a), *t = weights_of(w, b);
     return s && t && s->dtype == t->dtype && s->decode == t->decode && s->n_dims == t->n_dims && memcmp(s->dims, t->dims, s->n_dims * sizeof *s->dims) == 0 &&

@@ -96,6 +96,10 @@ pali_dtype weights_st_dtype(st_dtype dtype);
 /* NULL: there is none. */
 weights_entry *weights_find(const weights *w, const char *name);
 weights_entry *weights_of(const weights *w, const spec_tensor *t);
+/* The copy that a norm of a GGUF file may have from before 1 was added; NULL: there is none. */
+weights_entry *weights_exact(const weights *w, const spec_tensor *t);
+/* Bytes of the entry that are this tensor's. */
+size_t weights_bytes(const weights_entry *entry, const spec_tensor *t);
 /* Both are there with the same dtype, shape and bytes. */
 bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b);
 /* The data of a bound matrix lies in a file's map, not in memory of our own. */
@@ -110,8 +114,12 @@ typedef struct weights_memory {
     size_t unpacked;       /* the largest compressed entry: for a while during weights_bind */
 } weights_memory;
 
-/* Checks presence, dtype and shape of every tensor, sets the dtype that every matrix will have, and adds up; w NULL: a random
- * model's. `path` is for messages. */
+/* Checks presence, dtype and shape of a tensor. `path` is for messages. */
+pali_status weights_check(const weights *w, const spec_tensor *t, const char *path);
+/* Sets what a matrix of this entry (NULL: a random one) will be held as. */
+void weights_plan_matrix(const spec_tensor *t, const weights_entry *entry, spec_dtypes dtypes);
+/* Checks every tensor, sets the dtype that every matrix will have, and adds up; w NULL: a random
+ * model's. */
 pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, spec_dtypes dtypes, const char *path);
 /* Points every matrix of the spec at its data and copies every vector, as weights_plan found them. Matrices of
  * another dtype than spec_dtype() says are converted into w->block, those in another order (or compressed) put in order there. */

@@ -139,14 +139,8 @@ static pali_status pieces_run(piece_list *list, const char *what, exec *e, pali_
 
 /* ---- Binding ---- */
 
-static size_t n_elements(const spec_tensor *t) {
-    size_t n = 1;
-    for (size_t i = 0; i < t->n_dims; i++) n *= t->dims[i]; /* bounded by config.c's limits */
-    return n;
-}
-
 static size_t vector_floats(const spec_tensor *t) { /* to the next cache line */
-    return (n_elements(t) + 15) & ~(size_t)15;
+    return (spec_n_elements(t) + 15) & ~(size_t)15;
 }
 
 static void shape_print(char *out, size_t n, const size_t *dims, size_t n_dims) {
@@ -176,8 +170,7 @@ static pali_status entry_check(const weights_entry *entry, const spec_tensor *t,
     return PALI_OK;
 }
 
-/* The dtype a tensor will be held in. Types that can only be read become 8 bits: a little more memory than 5 or 6 and next to
- * no further loss. */
+/* Types that can only be read become 8 bits: a little more memory than 5 or 6 and next to no further loss. */
 static pali_dtype dtype_held(const weights_entry *entry, const spec_tensor *t, spec_dtypes asked) {
     pali_dtype dtype = spec_dtype(t, asked);
     return dtype != PALI_DTYPE_AUTO ? dtype : !entry ? PALI_DTYPE_BF16 : entry->decode ? PALI_DTYPE_Q8_0 : entry->dtype;
@@ -199,20 +192,14 @@ static size_t nested_bytes(const weights_entry *entry) {
     return entry && entry->codes && entry->codes->nested ? to_line(entry->codes->n_scales * sizeof(float)) : 0;
 }
 
-static pali_status entries_check(const weights *w, const spec *s, const char *path) {
-    for (size_t i = 0; i < s->n; i++) {
-        const spec_tensor *t = &s->tensors[i];
-        const weights_entry *entry = weights_of(w, t);
-        if (entry) {
-            STATUS_TRY(entry_check(entry, t, w->layout));
-        } else if (!t->optional) {
-            size_t wanted[SPEC_NPZ_MAX_DIMS], n_dims = w->layout == SPEC_NPZ ? spec_npz_shape(wanted, &t->npz, true) : t->n_dims;
-            char wants[128];
-            shape_print(wants, sizeof wants, w->layout == SPEC_NPZ ? wanted : t->dims, n_dims);
-            return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", path, spec_name(t, w->layout), wants);
-        }
-    }
-    return PALI_OK;
+pali_status weights_check(const weights *w, const spec_tensor *t, const char *path) {
+    const weights_entry *entry = weights_of(w, t);
+    if (entry) return entry_check(entry, t, w->layout);
+    if (t->optional) return PALI_OK;
+    size_t wanted[SPEC_NPZ_MAX_DIMS], n_dims = w->layout == SPEC_NPZ ? spec_npz_shape(wanted, &t->npz, true) : t->n_dims;
+    char wants[128];
+    shape_print(wants, sizeof wants, w->layout == SPEC_NPZ ? wanted : t->dims, n_dims);
+    return status_fail(PALI_ERR_FORMAT, "%s: %s: tensor missing: expected one of shape [%s]", path, spec_name(t, w->layout), wants);
 }
 
 /* The type that weights of an entry are rounded to, in the sense of codes. */
@@ -229,17 +216,21 @@ static const coded *codes_planned(pali_dtype dtype, const weights_entry *entry) 
     return &k_planned[dtype == PALI_DTYPE_INT8 ? 0 : rounding_of(entry) - PALI_DTYPE_F32];
 }
 
+void weights_plan_matrix(const spec_tensor *t, const weights_entry *entry, spec_dtypes dtypes) {
+    t->matrix->dtype = dtype_held(entry, t, dtypes);
+    t->matrix->codes = codes_planned(t->matrix->dtype, entry);
+}
+
 pali_status weights_plan(weights_memory *out, const weights *w, const spec *s, spec_dtypes dtypes, const char *path) {
     *out = (weights_memory){0};
-    if (w) STATUS_TRY(entries_check(w, s, path));
+    for (size_t i = 0; w && i < s->n; i++) STATUS_TRY(weights_check(w, &s->tensors[i], path));
     for (size_t i = 0; i < s->n; i++) {
         const spec_tensor *t = &s->tensors[i];
         const weights_entry *entry = w ? weights_of(w, t) : NULL;
         if (t->vector) {
             out->vectors += vector_floats(t) * sizeof(float);
         } else if (w ? entry != NULL : !t->optional) {
-            t->matrix->dtype = dtype_held(entry, t, dtypes);
-            t->matrix->codes = codes_planned(t->matrix->dtype, entry);
+            weights_plan_matrix(t, entry, dtypes);
             bool mapped = entry && entry->dtype == t->matrix->dtype && (!weights_is_gathered(w, entry, t) || weights_is_kept(w, entry, t));
             *(mapped ? &out->mapped : &out->block) += matrix_bytes(t, t->matrix->dtype);
             out->block += nested_bytes(entry);
@@ -266,23 +257,21 @@ static pali_status memory_get(weights *w, const weights_memory *m, const spec *s
 /* GGUF's Gemma norms have the 1 of (1 + w) added, in f32, where rounding may lose bits of w; those tensors have a copy before
  * that in our own files. What the model computes is the same to the bit: 1 + (fl(1 + w) - 1) = fl(1 + w) for any w in f32. */
 static pali_status norm_read(weights *w, const spec_tensor *t, const weights_entry *entry, float *norm) {
-    char name[SPEC_GGUF_NAME_MAX];
     size_t n = t->dims[0];
-    spec_exact_name(name, t);
-    weights_entry *exact = weights_find(w, name);
+    weights_entry *exact = weights_exact(w, t);
     if (!exact) {
         for (size_t i = 0; i < n; i++) norm[i] -= 1;
         return PALI_OK;
     }
     exact->used = true;
     if (exact->dtype != PALI_DTYPE_F32 || exact->n_dims != 1 || exact->dims[0] != n)
-        return status_fail(PALI_ERR_FORMAT, "%s: %s: expected %zu of F32", exact->file, name, n);
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: expected %zu of F32", exact->file, exact->name, n);
     for (size_t i = 0; i < n; i++) {
         float x, sum;
         memcpy(&x, exact->data + i * sizeof x, sizeof x);
         sum = 1 + x;
         if (memcmp(&sum, &norm[i], sizeof sum) != 0)
-            return status_fail(PALI_ERR_FORMAT, "%s: %s: element %zu is not that of %s less 1", entry->file, name, i, t->gguf_name);
+            return status_fail(PALI_ERR_FORMAT, "%s: %s: element %zu is not that of %s less 1", entry->file, exact->name, i, t->gguf_name);
         norm[i] = x;
     }
     return PALI_OK;
@@ -330,7 +319,7 @@ pali_status weights_bind(weights *w, const spec *s, spec_dtypes dtypes, const ch
         entry->used = true;
         bool gathered = weights_is_gathered(w, entry, t);
         if (t->vector) {
-            size_t n = n_elements(t);
+            size_t n = spec_n_elements(t);
             if (!gathered) e->k->to_f32[entry->dtype](vector, entry->data, n);
             if (t->group == SPEC_LLM_NORM && w->layout == SPEC_GGUF) status = norm_read(w, t, entry, vector);
             *t->vector = vector;
@@ -372,7 +361,7 @@ pali_status weights_random(weights **out, const spec *s, spec_dtypes dtypes, uin
         const spec_tensor *t = &s->tensors[i];
         if (t->optional) continue;
         if (t->vector) { /* Gemma's norms are stored without the +1; layer norm gains are 1, biases 0 */
-            size_t n = n_elements(t);
+            size_t n = spec_n_elements(t);
             bool gain = t->group == SPEC_IMG && strstr(t->name, "norm") && strstr(t->name, ".weight");
             for (size_t j = 0; j < n; j++) vector[j] = gain ? 1.0f : 0.0f;
             *t->vector = vector;

@@ -141,19 +141,16 @@ static bool is_mmproj(const char *name) {
 
 /* The only one beside `path`; NULL: there is none. Of a split one, any part will do, but it counts as several. */
 static pali_status mmproj_find(char **out, const char *path) {
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) + 1 : 0;
-    char *dir_name = mem_copy_string(n ? path : ".");
+    char *dir_name = file_dir(path);
     *out = NULL;
-    if (!dir_name) return status_no_memory(n + 2);
-    if (n) dir_name[n] = 0;
+    if (!dir_name) return status_no_memory(strlen(path));
     DIR *dir = opendir(dir_name);
     pali_status s = PALI_OK;
     for (struct dirent *entry; dir && s == PALI_OK && (entry = readdir(dir));) {
         if (!is_mmproj(entry->d_name)) continue;
         if (*out) {
             s = status_fail(PALI_ERR_ARGUMENT, "%s: several mmproj files beside it (%s, %.200s): expected the path of the one to use", path,
-                            *out + (n ? n : 2), entry->d_name);
+                            strrchr(*out, '/') + 1, entry->d_name);
         } else {
             *out = file_join(dir_name, entry->d_name);
             if (!*out) s = status_no_memory(strlen(entry->d_name));
