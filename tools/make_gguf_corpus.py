@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""usage: make_gguf_corpus.py: writes tests/fuzz/corpus/gguf and gguf_model (and one file of tokenizer): GGUF files that are
+"""usage: make_gguf_corpus.py: writes tests/fuzz/corpus/gguf, gguf_model and gguf_files (and one file of tokenizer): GGUF files that are
 well-formed (valid_*) or wrong in one way each, the ways of the published advisories on GGUF readers among them. They are the seeds
 of the fuzz targets; tests/test_gguf.c lists what each must give. Standard library only; the same bytes every time."""
 import pathlib
@@ -284,8 +284,38 @@ def models():
     yield "fallback_kind", model(**{"paligemma.tokenizer.byte_fallback": (U32, 1)})
 
 
+def pair(mode, first, second):
+    """What fuzz_gguf_files.c takes: 0, a text model and a vision file; 1, two parts."""
+    return bytes([mode]) + struct.pack("<I", len(first)) + first + second
+
+
+def files():
+    text, vision = {"drop": ["clip.", "v.", "mm."]}, {"drop": ["gemma", "paligemma", "tokenizer", "blk.", "output", "token_embd"]}
+    tower = vision | {"general.architecture": (STRING, "clip")}
+    yield "text_and_vision", pair(0, model(**text), model(**tower))
+    yield "other_names", pair(0, model(**text), model(**{"mm.input_projection.weight": [2, 2], "mm.input_projection.bias": [2]}, drop=tower["drop"] + ["mm.0."],
+                                                      **{"general.architecture": (STRING, "clip")}))
+    yield "wide_mlp", pair(0, model(**text), model(**tower, **{"clip.vision.feed_forward_length": (U32, 4), V + "ffn_down.weight": [2, 4], V + "ffn_up.weight": [4, 2],
+                                                             V + "ffn_down.bias": [4]}))
+    yield "gemma_as_vision", pair(0, model(**text), model(**vision))
+    yield "two_towers", pair(0, model(), model(**tower))
+    yield "no_vision", pair(0, model(**text), b"")
+    yield "vision_first", pair(0, model(**tower), model(**text))
+    yield "sizes_differ", pair(0, model(**text), model(**tower, **{"clip.vision.embedding_length": (U32, 4)}))
+    split = [{"split.no": (U16, i), "split.count": (U16, 2), "split.tensors.count": (I32, len(TENSORS))} for i in range(2)]
+    tail = {"drop": ["general.", "gemma.", "clip.", "paligemma.", "tokenizer.", "blk.", "token_embd", "output"]}
+    yield "parts", pair(1, model(drop=["v.", "mm."], **split[0]), model(**tail, **split[1]))
+    yield "parts_in_disorder", pair(1, model(drop=["v.", "mm."], **split[1]), model(**tail, **split[0]))
+    yield "parts_twice", pair(1, model(**split[0]), model(**tail, **split[1]))
+    yield "parts_many", pair(1, model(**(split[0] | {"split.count": (U16, 65535)})), model(**tail, **split[1]))
+    yield "parts_miscounted", pair(1, model(drop=["v.", "mm."], **(split[0] | {"split.tensors.count": (I32, 7)})), model(**tail, **split[1]))
+    yield "parts_negative", pair(1, model(drop=["v.", "mm."], **(split[0] | {"split.tensors.count": (I32, -1)})), model(**tail, **split[1]))
+
+
 for case, raw in containers():
     write("gguf", case, raw)
 for case, raw in models():
     write("gguf_model", case, raw)
+for case, raw in files():
+    write("gguf_files", case, raw)
 write("tokenizer", "values.gguf", model(drop=list(TENSORS)))

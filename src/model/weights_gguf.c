@@ -106,8 +106,10 @@ static pali_status parts_add(weights *w, const char *path, size_t n, const gguf 
         if (s == PALI_OK) s = number_check(part, "split.no", i);
         if (s == PALI_OK && i == 0) {
             *out = part;
-            s = gguf_get_size(part, "split.tensors.count", &n_stated, 0, SIZE_MAX - 1);
+            s = gguf_get_size(part, "split.tensors.count", &n_stated, 0, GGUF_MAX_TENSORS);
         }
+        if (s == PALI_OK && w->n_entries - n_entries > GGUF_MAX_TENSORS)
+            s = status_fail(PALI_ERR_LIMIT, "%s: its parts have more tensors than the limit of %u", path, GGUF_MAX_TENSORS);
     }
     mem_free(name);
     if (s == PALI_OK && n_stated != SIZE_MAX && w->n_entries - n_entries != n_stated)

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "model/model.h"
+#include "model/contents.h"
 #include "model/weights.h"
 #include "input/tokenizer.h"
 
@@ -30,6 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     model_options options = {.n_threads = 1};
     char path[64];
     model *m;
+    contents *c;
     tokenizer *t;
     int32_t *ids;
     char *text;
@@ -37,10 +38,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int fd = memfd_create("fuzz", MFD_CLOEXEC);
     if (fd < 0 || write(fd, data, size) != (ssize_t)size) abort();
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    /* Beside it are /proc's other descriptors: no vision file is among them. */
     if (model_load(&m, path, &options) == PALI_OK) {
         check_weights(m);
         model_free(m);
     }
+    if (contents_load(&c, path, &options) == PALI_OK) contents_free(c);
     if (size && tokenizer_parse(&t, data, size, "fuzz") == PALI_OK) {
         if (tokenizer_encode(t, k_text, sizeof k_text, TOKENIZER_SPECIAL, &ids, &n) == PALI_OK) {
             if (tokenizer_decode(t, ids, n, &text, &n_text) == PALI_OK) mem_free(text);
