@@ -216,7 +216,7 @@ typedef struct pali_tensor_info {
 PALI_API size_t pali_model_tensor_count(const pali_model *model);
 PALI_API pali_status pali_model_get_tensor(const pali_model *model, size_t index, pali_tensor_info *info);
 
-/* A model as far as its files say of themselves, also where it cannot be opened because something is missing or does not fit: to
+/* A model (or a LoRA adapter) as far as its files say of themselves, also where it cannot be opened because something is missing or does not fit: to
  * look at, and to find out why. Reads no weights. Fails only where there is nothing to show: no tensor in any file that could be
  * read. Takes the options of pali_model_load; they may be NULL. */
 PALI_API pali_status pali_contents_load(pali_contents **out, const char *path, const pali_model_options *options);
@@ -355,6 +355,11 @@ typedef struct pali_adapter_info {
 } pali_adapter_info;
 
 PALI_API pali_status pali_adapter_get_info(const pali_adapter *adapter, pali_adapter_info *info);
+
+/* Whether contents (see above) are those of an adapter's directory, and what it says of itself: all but memory_bytes, and not checked
+ * against a model. Fails where they are not. Strings are owned by the contents. */
+PALI_API int pali_contents_is_adapter(const pali_contents *contents);
+PALI_API pali_status pali_contents_get_adapter(const pali_contents *contents, pali_adapter_info *info);
 
 /* From the next call on the session uses these adapters instead of those that it used before; their effects add up, at most 16.
  * n = 0: the bare model. Takes about a millisecond, but pictures are seen anew if the old or new ones change the vision

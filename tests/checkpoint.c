@@ -94,7 +94,7 @@ void checkpoint_write(const checkpoint *c, const char *name, const void *data, s
 
 static const char *const k_files[] = {
     "config.json", "model.safetensors",   "model.safetensors.index.json", "first part.safetensors",
-    "zweiter.bin", "adapter_config.json", "preprocessor_config.json",     "weights.npz",
+    "zweiter.bin", "adapter_config.json", "adapter_model.safetensors", "preprocessor_config.json",     "weights.npz",
     "weights.gguf"};
 
 void checkpoint_remove_files(const checkpoint *c) {

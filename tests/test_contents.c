@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -41,15 +42,21 @@ static size_t count_of(const pali_contents *c, pali_tensor_state state) {
 /* Without reading weights, all that the opened model says. */
 static void says_what_the_model_says(void **state) {
     (void)state;
-    static const char *const k_more[] = {PALI_TEST_DATA "/gguf/community/text-00001-of-00003.gguf", NULL};
+    static const char *const k_more[] = {PALI_TEST_DATA "/gguf/community/text-00001-of-00003.gguf", PALI_TEST_DATA "/bnb/pg1-nf4", PALI_TEST_DATA "/bnb/pg2-int8",
+                                         PALI_TEST_DATA "/bnb/pg2-nf4-skip", NULL};
+    static const char k_tokenizer[] = GOLDEN_DIR "/pg1-f32/tokenizer.json"; /* some have none */
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = 0; (pass ? k_more : k_golden_models)[i]; i++) {
             char path[512];
             pali_model *m;
             pali_model_info a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
             (void)snprintf(path, sizeof path, "%s%s", pass ? "" : GOLDEN_DIR "/", (pass ? k_more : k_golden_models)[i]);
-            assert_int_equal(pali_model_load(&m, path, NULL), PALI_OK);
-            pali_contents *c = contents_of(path);
+            pali_model_options o;
+            pali_model_options_init(&o);
+            o.tokenizer_path = k_tokenizer;
+            if (pali_model_load(&m, path, &o) != PALI_OK) fail_msg("%s", pali_last_error());
+            pali_contents *c;
+            assert_int_equal(pali_contents_load(&c, path, &o), PALI_OK);
             assert_string_equal(pali_contents_problem(c), "");
             assert_int_equal(pali_model_get_info(m, &a), PALI_OK);
             assert_int_equal(pali_contents_get_info(c, &b), PALI_OK);
@@ -152,6 +159,79 @@ static void lists_files_without_a_config(void **state) {
     assert_int_equal(pali_contents_load(&x, PALI_TEST_DATA "/gguf", NULL), PALI_ERR_IO); /* a directory without any of it */
 }
 
+/* What an adapter says of itself is what it turns out to be when it is opened for its model. */
+static void summarizes_adapters(void **state) {
+    (void)state;
+    static const char *const k_names[] = {"biases", "lora_bias", "patterns", "recipe", "rslora", "saved", "tables", "text", "vision"};
+    for (size_t i = 0; i < sizeof k_names / sizeof k_names[0]; i++) {
+        char path[512], base[512];
+        pali_model *m;
+        pali_adapter *adapter;
+        pali_adapter_info a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
+        pali_model_info info = {.struct_size = sizeof info};
+        (void)snprintf(path, sizeof path, "%s/lora/%s", PALI_TEST_DATA, k_names[i]);
+        pali_contents *c = contents_of(path);
+        assert_string_equal(pali_contents_problem(c), "");
+        assert_true(pali_contents_is_adapter(c));
+        assert_int_equal(pali_contents_get_info(c, &info), PALI_ERR_ARGUMENT);
+        assert_int_equal(pali_contents_get_adapter(c, &b), PALI_OK);
+        assert_int_equal(count_of(c, PALI_TENSOR_FOUND), pali_contents_tensor_count(c));
+        assert_true(b.base_model && strncmp(b.base_model, "tiny/", 5) == 0);
+        (void)snprintf(base, sizeof base, "%s/%s", GOLDEN_DIR, b.base_model + 5);
+        assert_int_equal(pali_model_load(&m, base, NULL), PALI_OK);
+        if (pali_adapter_load(&adapter, m, path) != PALI_OK) fail_msg("%s", pali_last_error());
+        assert_int_equal(pali_adapter_get_info(adapter, &a), PALI_OK);
+        assert_true(a.rank_min == b.rank_min && a.rank_max == b.rank_max && a.alpha == b.alpha && a.rslora == b.rslora);
+        assert_true(a.touches_vision == b.touches_vision && a.touches_text == b.touches_text);
+        assert_int_equal(a.n_updated, b.n_updated);
+        assert_int_equal(a.n_replaced, b.n_replaced);
+        assert_int_equal(a.n_parameters, b.n_parameters);
+        assert_int_equal(strlen(a.targets), strlen(b.targets)); /* the order is that of the model's layers or the file's names */
+        pali_adapter_free(adapter);
+        pali_model_free(m);
+        pali_contents_free(c);
+    }
+}
+
+/* An adapter of a kind that cannot be used is shown all the same. */
+static void shows_adapters_that_do_not_open(void **state) {
+    (void)state;
+    static const size_t k_a[] = {2, 10}, k_b[] = {14, 2}, k_large[] = {4097, 1};
+    static const char k_name[] = "base_model.model.model.language_model.layers.0.mlp.up_proj.";
+    checkpoint c;
+    char name[128], path[128];
+    pali_adapter_info a = {.struct_size = sizeof a};
+    checkpoint_new(&c, 1, "F32");
+    while (c.n) checkpoint_drop(&c, c.tensors[0].name);
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(name, sizeof name, "%slora_%c.weight", k_name, i ? 'B' : 'A');
+        checkpoint_add(&c, name, "F32", 2, i ? k_b : k_a)->raw = true;
+    }
+    checkpoint_write_shard(&c, "adapter_model.safetensors", 0, layout_a);
+    for (int i = 0; i < 3; i++) {
+        static const char *const k_problems[] = {"use_dora: DoRA is not supported", "base_model.model.odd: not a name that PEFT gives", "odd.lora_A.weight: rank 4097: expected 1 to 4096"};
+        checkpoint_write_text(&c, "adapter_config.json", i ? "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4}" : "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"use_dora\":true}");
+        if (i) {
+            checkpoint_add(&c, i == 1 ? "base_model.model.odd" : "base_model.model.odd.lora_A.weight", "F32", 2, k_large)->raw = true;
+            checkpoint_write_shard(&c, "adapter_model.safetensors", 0, layout_a);
+            if (i == 1) checkpoint_drop(&c, "base_model.model.odd");
+        }
+        pali_contents *x = contents_of(c.dir);
+        if (!strstr(pali_contents_problem(x), k_problems[i])) fail_msg("'%s' lacks '%s'", pali_contents_problem(x), k_problems[i]);
+        assert_true(pali_contents_is_adapter(x));
+        assert_int_equal(pali_contents_tensor_count(x), i ? 3 : 2);
+        assert_int_equal(pali_contents_get_adapter(x, &a), PALI_OK);
+        if (!i) assert_true(a.rank_max == 2 && a.n_updated == 1 && a.n_parameters == 48 && strcmp(a.targets, "up_proj") == 0);
+        pali_contents_free(x);
+    }
+    checkpoint_path(path, sizeof path, &c, "adapter_model.safetensors");
+    assert_int_equal(unlink(path), 0);
+    pali_contents *x;
+    assert_int_equal(pali_contents_load(&x, c.dir, NULL), PALI_ERR_IO);
+    assert_non_null(strstr(pali_last_error(), "adapter_model.safetensors"));
+    checkpoint_free(&c);
+}
+
 /* Spec 1.2, of tables padded to 257,216 rows. */
 static void counts_the_real_parameters(void **state) {
     (void)state;
@@ -212,6 +292,9 @@ static void checks_arguments(void **state) {
     assert_int_equal(pali_contents_load(&c, NULL, NULL), PALI_ERR_ARGUMENT);
     assert_int_equal(pali_contents_random(NULL, "3b-224", NULL), PALI_ERR_ARGUMENT);
     assert_int_equal(pali_contents_random(&c, NULL, NULL), PALI_ERR_ARGUMENT);
+    pali_adapter_info adapter = {.struct_size = sizeof adapter};
+    assert_int_equal(pali_contents_get_adapter(NULL, &adapter), PALI_ERR_ARGUMENT);
+    assert_false(pali_contents_is_adapter(NULL));
     assert_int_equal(pali_contents_get_info(NULL, &info), PALI_ERR_ARGUMENT);
     assert_int_equal(pali_contents_get_tensor(NULL, 0, &t), PALI_ERR_ARGUMENT);
     assert_int_equal(pali_contents_tensor_count(NULL), 0);
@@ -220,6 +303,7 @@ static void checks_arguments(void **state) {
     assert_int_equal(pali_contents_random(&c, "3b-224", NULL), PALI_OK);
     assert_int_equal(pali_contents_get_info(c, &info), PALI_ERR_ARGUMENT);
     assert_int_equal(pali_contents_get_info(c, NULL), PALI_ERR_ARGUMENT);
+    assert_int_equal(pali_contents_get_adapter(c, &adapter), PALI_ERR_ARGUMENT);
     assert_int_equal(pali_contents_get_tensor(c, pali_contents_tensor_count(c), &t), PALI_ERR_ARGUMENT);
     pali_contents_free(c);
 }
@@ -229,6 +313,8 @@ int main(void) {
         cmocka_unit_test(says_what_the_model_says),
         cmocka_unit_test(lists_what_is_wrong),
         cmocka_unit_test(lists_files_without_a_config),
+        cmocka_unit_test(summarizes_adapters),
+        cmocka_unit_test(shows_adapters_that_do_not_open),
         cmocka_unit_test(counts_the_real_parameters),
         cmocka_unit_test(survives_lack_of_memory),
         cmocka_unit_test(checks_arguments),

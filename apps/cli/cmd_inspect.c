@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "cli.h"
+#include "inspect_adapter.h"
 #include "inspect_codec.h"
 #include "memory.h"
 #include "report.h"
@@ -24,6 +25,8 @@ typedef struct inspection {
     const char *problem;  /* why the model does not open, "" if it does */
     bool has_info;
     pali_model_info info;
+    bool is_adapter;
+    pali_adapter_info adapter;
     stored_type types[MAX_TYPES]; /* [n_types] of what the model asks for */
     size_t n_types;
     size_t n_states[PALI_TENSOR_EXTRA + 1];
@@ -79,16 +82,17 @@ static int memory_count(cli *c, inspection *x) {
 
 static int inspection_make(cli *c, inspection *x) {
     pali_tensor_info t;
-    *x = (inspection){.problem = "", .info = {.struct_size = sizeof x->info}};
+    *x = (inspection){.problem = "", .info = {.struct_size = sizeof x->info}, .adapter = {.struct_size = sizeof x->adapter}};
     int code = cli_open_contents(c, &x->contents);
     if (code) return code;
     x->problem = pali_contents_problem(x->contents);
     x->has_info = pali_contents_get_info(x->contents, &x->info) == PALI_OK;
+    x->is_adapter = pali_contents_get_adapter(x->contents, &x->adapter) == PALI_OK;
     for (size_t i = 0; tensor_get(x, i, &t); i++) {
         x->n_states[t.state]++;
         if (t.state == PALI_TENSOR_FOUND || !x->has_info) type_count(x, &t);
     }
-    return *x->problem ? CLI_OK : memory_count(c, x);
+    return *x->problem || x->is_adapter ? CLI_OK : memory_count(c, x);
 }
 
 /* ---- For people ---- */
@@ -127,7 +131,12 @@ static void print_plain(cli *c, const inspection *x) {
     char size[32], name[24];
     pali_tensor_info t;
     FILE *out = c->out;
-    fprintf(out, "model       %s (%s)\n", x->has_info ? x->info.name : "unknown", c->args.random ? "random weights" : c->args.model);
+    if (x->is_adapter) {
+        fprintf(out, "adapter     %s\n", c->args.model);
+        inspect_adapter_print(out, &x->adapter);
+    } else {
+        fprintf(out, "model       %s (%s)\n", x->has_info ? x->info.name : "unknown", c->args.random ? "random weights" : c->args.model);
+    }
     if (x->has_info) fprintf(out, "parameters  %" PRIu64 "\n", x->info.n_parameters);
     fprintf(out, "stored as  ");
     for (size_t k = 0; k < x->n_types; k++) {
@@ -135,7 +144,7 @@ static void print_plain(cli *c, const inspection *x) {
     }
     fprintf(out, "\n");
     if (x->has_info) print_sizes(out, &x->info);
-    if (!*x->problem) {
+    if (x->run_bytes_stored) {
         fprintf(out, "memory      %s to run as stored;", memory_text(size, x->run_bytes_stored));
         for (size_t k = 0; k < N_RUN_DTYPES; k++) {
             fprintf(out, " as %s %s%s", run_dtypes[k], memory_text(size, x->run_bytes[k]), k + 1 < N_RUN_DTYPES ? "," : "\n");
@@ -205,14 +214,14 @@ static json_t *inspection_json(cli *c, const inspection *x) {
                                                              (json_int_t)t->n_elements, "bytes", (json_int_t)t->n_bytes));
     }
     for (size_t k = 0; k < N_RUN_DTYPES; k++) (void)json_object_set_new(memory, run_dtypes[k], json_integer((json_int_t)x->run_bytes[k]));
-    json_t *object = json_pack("{s:i, s:s, s:o, s:o, s:o}", "schema", REPORT_SCHEMA, "kind", "model", "path", report_text(path, strlen(path)),
+    json_t *object = json_pack("{s:i, s:s, s:o, s:o, s:o}", "schema", REPORT_SCHEMA, "kind", x->is_adapter ? "adapter" : "model", "path", report_text(path, strlen(path)),
                                "problem", *x->problem ? report_text(x->problem, strlen(x->problem)) : json_null(), "dtypes", stored);
-    json_t *sizes = x->has_info ? sizes_json(&x->info) : json_object();
+    json_t *sizes = x->is_adapter ? inspect_adapter_json(&x->adapter) : x->has_info ? sizes_json(&x->info) : json_object();
     bool ok = object && sizes && json_object_update(object, sizes) == 0;
     json_decref(sizes);
     for (int state = PALI_TENSOR_MISSING; state <= PALI_TENSOR_EXTRA && ok && x->has_info; state++)
         ok = json_object_set_new(object, state_names[state], tensors_json(x, false, (pali_tensor_state)state)) == 0;
-    if (ok && !*x->problem) ok = json_object_set(object, "memory_bytes", memory) == 0;
+    if (ok && x->run_bytes_stored) ok = json_object_set(object, "memory_bytes", memory) == 0;
     if (ok && c->args.tensors) ok = json_object_set_new(object, "tensors", tensors_json(x, true, PALI_TENSOR_FOUND)) == 0;
     json_decref(memory);
     if (ok) return object;
@@ -231,7 +240,7 @@ int cmd_inspect(cli *c) {
             print_plain(c, &x);
         }
     }
-    if (!code && *x.problem) code = cli_fail(c, "model: %s", x.problem);
+    if (!code && *x.problem) code = cli_fail(c, "%s: %s", x.is_adapter ? "adapter" : "model", x.problem);
     pali_contents_free(x.contents);
     return code;
 }

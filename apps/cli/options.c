@@ -75,14 +75,15 @@ const command command_table[] = {
      "Variant, parameters, stored types, resolution, and an estimate of the memory needed to run at each type; then what is not as it "
      "should be: tensors that are missing, that are unfit (another shape, a type that is not read), and that are extra, asked for by no "
      "part of the model. A model that cannot be opened is shown as far as its files go, and the exit status is 1. Of a mask codec (-m "
-     "vae-oid.npz): parameters and widths.\n\n"
-     "--json prints an object with schema 1, kind (\"model\" or \"mask_codec\"), path, problem (null, or the line that opening the model "
+     "vae-oid.npz): parameters and widths. Of a LoRA adapter (-m DIR): rank, alpha, and which modules it changes.\n\n"
+     "--json prints an object with schema 1, kind (\"model\", \"adapter\" or \"mask_codec\"), path, problem (null, or the line that opening the model "
      "fails with) and dtypes (by stored type: tensors, elements, bytes). Where the files say what the model is, variant, generation, "
      "parameters (a tied head counted once), weight_bytes (in memory, as stored), resolution, image_tokens, vision, text, vocab_size, "
      "sliding_window, tokenizer, kv_bytes_per_token, and the lists missing, unfit and extra: name, shape and, as far as there is one, "
      "dtype, file, bytes, problem. memory_bytes says what a run needs, \"stored\" or at each --dtype, where there is no problem. "
      "--tensors adds tensors: the same for each, with state (found, missing, unfit, extra) and held, the type in memory where that is "
-     "another one.",
+     "another one. Adapters have parameters, base_model, rank_min, rank (the largest), alpha, rslora, targets, updated, replaced, "
+     "touches_vision and touches_text.",
      "paligemma inspect -m paligemma-3b-mix-224 --tensors\n"
      "paligemma inspect --random pg2-3b-448 --json"},
     {"bench", BENCH, cmd_bench, "time a model on this machine", "(-m MODEL | --random SHAPE) [options]",

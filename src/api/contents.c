@@ -65,8 +65,23 @@ const char *pali_contents_problem(const pali_contents *handle) {
     return handle && handle->c->problem ? handle->c->problem : "";
 }
 
+int pali_contents_is_adapter(const pali_contents *handle) {
+    return handle && handle->c->is_adapter;
+}
+
+pali_status pali_contents_get_adapter(const pali_contents *handle, pali_adapter_info *info) {
+    API_NEED_AS(handle, "contents");
+    if (!handle->c->is_adapter) return status_fail(PALI_ERR_ARGUMENT, "contents: a model's, not those of an adapter");
+    const adapter_summary *a = &handle->c->adapter;
+    pali_adapter_info full = {.rank_min = (int32_t)a->rank_min, .rank_max = (int32_t)a->rank_max, .alpha = a->cfg.alpha, .rslora = a->cfg.rslora,
+                              .touches_vision = a->touches_vision, .touches_text = a->touches_text, .n_updated = a->n_updated,
+                              .n_replaced = a->n_replaced, .n_parameters = a->n_parameters, .targets = a->targets ? a->targets : "", .base_model = a->cfg.base};
+    return info_write(info, &full, sizeof full, "pali_adapter_info");
+}
+
 pali_status pali_contents_get_info(const pali_contents *handle, pali_model_info *info) {
     API_NEED_AS(handle, "contents");
+    if (handle->c->is_adapter) return status_fail(PALI_ERR_ARGUMENT, "contents: an adapter's, not those of a model");
     if (!handle->c->has_config) return status_fail(PALI_ERR_FORMAT, "%s", handle->c->problem);
     pali_model_info full = model_info(&handle->c->m, handle->t);
     return info_write(info, &full, sizeof full, "pali_model_info");

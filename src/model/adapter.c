@@ -1,6 +1,5 @@
-/* adapter.c: from the tensors of a PEFT file to parts of the model. Keys are base_model.model. + the module's name in the version
- * of Transformers that trained it + one of the endings below; what is left is found by spec_canonical_name. Nothing in the file
- * is skipped: a name without a counterpart in the model is an error. */
+/* adapter.c: from the tensors of a PEFT file to parts of the model. Their names are read by adapter_names.c, and the module's is found
+ * by spec_canonical_name. Nothing in the file is skipped: a name without a counterpart in the model is an error. */
 #include "model/adapter.h"
 
 #include <math.h>
@@ -8,35 +7,13 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/adapter_names.h"
 #include "model/view.h"
 #include "model/weights.h"
 
-#define PREFIX "base_model.model."
-#define MODULE_MAX 512u
-
-typedef enum slot { SLOT_A, SLOT_B, SLOT_BIAS, SLOT_TABLE_A, SLOT_TABLE_B, SLOT_VALUE, SLOT_BASE, N_SLOTS } slot;
-
-/* The first that fits. The table's factors are transposed and the other way round, since a row of it is an input (PEFT: result +=
- * A[:, id]^T B^T). base_layer: the base's own parameter, saved with a targeted table, or a bias that was trained. */
-static const struct {
-    const char *ending;
-    slot slot;
-    const char *tensor; /* what the parameter is called that it belongs to */
-} k_endings[] = {
-    {".lora_A.weight", SLOT_A, ".weight"},
-    {".lora_B.weight", SLOT_B, ".weight"},
-    {".lora_B.bias", SLOT_BIAS, ".weight"},
-    {".lora_embedding_A", SLOT_TABLE_A, ".weight"},
-    {".lora_embedding_B", SLOT_TABLE_B, ".weight"},
-    {".base_layer.weight", SLOT_BASE, ".weight"},
-    {".base_layer.bias", SLOT_VALUE, ".bias"},
-    {".weight", SLOT_VALUE, ".weight"},
-    {".bias", SLOT_VALUE, ".bias"},
-};
-
 /* The tensors of the file that concern one of the model. */
 typedef struct finding {
-    const st_tensor *slots[N_SLOTS];
+    const st_tensor *slots[ADAPTER_N_SLOTS];
     char *module; /* name of the module, owned */
 } finding;
 
@@ -55,39 +32,32 @@ static pali_status wrong(const opener *o, const st_tensor *t, const char *what) 
 }
 
 static pali_status tensor_find(opener *o, const st_tensor *t) {
-    char module[MODULE_MAX], full[MODULE_MAX + 16], name[SPEC_NAME_MAX];
+    char full[ADAPTER_MODULE_MAX + 16], name[SPEC_NAME_MAX];
+    adapter_name own;
     const spec *s = &o->shape->spec;
     if (spec_is_computed(t->name)) return PALI_OK;
     if (strstr(t->name, ".lora_magnitude_vector")) return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: DoRA is not supported", o->path, t->name);
     if (weights_st_dtype(t->dtype) == PALI_DTYPE_AUTO)
         return status_fail(PALI_ERR_UNSUPPORTED, "%s: %s: dtype %s is not supported: expected F32, BF16 or F16", o->path, t->name, safetensors_dtype_name(t->dtype));
-    const char *key = strncmp(t->name, PREFIX, strlen(PREFIX)) == 0 ? t->name + strlen(PREFIX) : t->name;
-    size_t i = 0, n = strlen(key), n_ending = 0;
-    for (; i < sizeof k_endings / sizeof *k_endings; i++) {
-        n_ending = strlen(k_endings[i].ending);
-        if (n > n_ending && strcmp(key + n - n_ending, k_endings[i].ending) == 0) break;
-    }
-    if (i == sizeof k_endings / sizeof *k_endings || n - n_ending >= sizeof module) return wrong(o, t, "not a name that PEFT gives the tensors of a LoRA adapter");
-    memcpy(module, key, n - n_ending);
-    module[n - n_ending] = 0;
-    (void)snprintf(full, sizeof full, "%s%s", module, k_endings[i].tensor);
+    if (!adapter_name_read(&own, t->name)) return wrong(o, t, "not a name that PEFT gives the tensors of a LoRA adapter");
+    (void)snprintf(full, sizeof full, "%s%s", own.module, own.tensor);
     size_t at = s->n;
     if (spec_canonical_name(name, sizeof name, full))
         for (at = 0; at < s->n && strcmp(s->tensors[at].name, name) != 0;) at++;
     if (at == s->n) return wrong(o, t, "the model has nothing of this name");
     finding *f = &o->found[at];
-    if (f->slots[k_endings[i].slot]) return wrong(o, t, "the same tensor is there twice, under another name");
-    f->slots[k_endings[i].slot] = t;
-    if (!f->module) f->module = mem_copy_string(module);
-    return f->module ? PALI_OK : status_no_memory(n);
+    if (f->slots[own.slot]) return wrong(o, t, "the same tensor is there twice, under another name");
+    f->slots[own.slot] = t;
+    if (!f->module) f->module = mem_copy_string(own.module);
+    return f->module ? PALI_OK : status_no_memory(strlen(own.module));
 }
 
 /* A tied head's own parameter is the table. */
 static void tied_move(opener *o) {
     finding *head = &o->found[o->a->n_parts - 1], *table = &o->found[spec_of(&o->shape->spec, &o->shape->text.embed) - o->shape->spec.tensors];
-    if (o->shape->text.head.dtype != PALI_DTYPE_AUTO || !head->slots[SLOT_BASE]) return;
-    if (!table->slots[SLOT_BASE]) table->slots[SLOT_BASE] = head->slots[SLOT_BASE];
-    head->slots[SLOT_BASE] = NULL;
+    if (o->shape->text.head.dtype != PALI_DTYPE_AUTO || !head->slots[ADAPTER_BASE]) return;
+    if (!table->slots[ADAPTER_BASE]) table->slots[ADAPTER_BASE] = head->slots[ADAPTER_BASE];
+    head->slots[ADAPTER_BASE] = NULL;
 }
 
 /* ---- Updates ---- */
@@ -113,14 +83,14 @@ static pali_status update_check(opener *o, size_t i) {
     const spec_tensor *t = &o->shape->spec.tensors[i];
     const finding *f = &o->found[i];
     adapter_part *part = &o->a->parts[i];
-    bool table = f->slots[SLOT_TABLE_A] || f->slots[SLOT_TABLE_B];
-    const st_tensor *a = f->slots[table ? SLOT_TABLE_A : SLOT_A], *b = f->slots[table ? SLOT_TABLE_B : SLOT_B], *bias = f->slots[SLOT_BIAS];
+    bool table = f->slots[ADAPTER_TABLE_A] || f->slots[ADAPTER_TABLE_B];
+    const st_tensor *a = f->slots[table ? ADAPTER_TABLE_A : ADAPTER_A], *b = f->slots[table ? ADAPTER_TABLE_B : ADAPTER_B], *bias = f->slots[ADAPTER_BIAS];
     double alpha;
     size_t rank, rows, cols;
     if (!a && !b) return bias ? wrong(o, bias, "its lora_A and lora_B are missing") : PALI_OK;
     if (!b) return wrong(o, a, "its lora_B is missing");
     if (!a) return wrong(o, b, "its lora_A is missing");
-    if (table && (f->slots[SLOT_A] || f->slots[SLOT_B] || bias)) return wrong(o, a, "an update of a table and of a linear layer at once");
+    if (table && (f->slots[ADAPTER_A] || f->slots[ADAPTER_B] || bias)) return wrong(o, a, "an update of a table and of a linear layer at once");
     if (table != (t->matrix == &o->shape->text.embed)) return wrong(o, a, table ? "not a table of embeddings" : "a table of embeddings: expected lora_embedding_A");
     if (!t->matrix) return wrong(o, a, "updates of this tensor are not supported");
     rows = t->matrix->rows;
@@ -143,7 +113,7 @@ static pali_status value_check(opener *o, size_t i) {
     const spec_tensor *t = &o->shape->spec.tensors[i];
     const finding *f = &o->found[i];
     adapter_part *part = &o->a->parts[i];
-    const st_tensor *own = f->slots[SLOT_VALUE], *base = f->slots[SLOT_BASE], *value = own ? own : base;
+    const st_tensor *own = f->slots[ADAPTER_VALUE], *base = f->slots[ADAPTER_BASE], *value = own ? own : base;
     if (!value) return PALI_OK;
     if (own && base) return wrong(o, own, "weights of its own and of the base at once");
     if (value->n_dims != t->n_dims || memcmp(value->dims, t->dims, t->n_dims * sizeof *t->dims) != 0) return wrong(o, value, "its shape is not that of the model's");
@@ -188,12 +158,12 @@ static pali_status part_fill(opener *o, size_t i) {
     const spec_tensor *t = &o->shape->spec.tensors[i];
     const finding *f = &o->found[i];
     adapter_part *part = &o->a->parts[i];
-    const st_tensor *value = f->slots[SLOT_VALUE] ? f->slots[SLOT_VALUE] : f->slots[SLOT_BASE];
-    bool table = f->slots[SLOT_TABLE_A] != NULL;
+    const st_tensor *value = f->slots[ADAPTER_VALUE] ? f->slots[ADAPTER_VALUE] : f->slots[ADAPTER_BASE];
+    bool table = f->slots[ADAPTER_TABLE_A] != NULL;
     if (part->rank) {
-        STATUS_TRY(matrix_take(o, &part->a, f->slots[table ? SLOT_TABLE_B : SLOT_A], table));
-        STATUS_TRY(matrix_take(o, &part->b, f->slots[table ? SLOT_TABLE_A : SLOT_B], table));
-        if (part->has_bias) STATUS_TRY(floats_take(o, &part->bias, f->slots[SLOT_BIAS], false));
+        STATUS_TRY(matrix_take(o, &part->a, f->slots[table ? ADAPTER_TABLE_B : ADAPTER_A], table));
+        STATUS_TRY(matrix_take(o, &part->b, f->slots[table ? ADAPTER_TABLE_A : ADAPTER_B], table));
+        if (part->has_bias) STATUS_TRY(floats_take(o, &part->bias, f->slots[ADAPTER_BIAS], false));
     }
     if (part->replaces && t->matrix) part->value.data = value->data;
     return part->replaces && t->vector ? floats_take(o, &part->vector, value, false) : PALI_OK;
@@ -211,22 +181,6 @@ static pali_status data_take(opener *o) {
 
 /* ---- Opening ---- */
 
-/* Adds the last part of the module's name to the list of targets unless it is there. */
-static pali_status target_add(adapter *a, const char *module) {
-    const char *dot = strrchr(module, '.'), *name = dot ? dot + 1 : module;
-    size_t n = strlen(name), length = a->targets ? strlen(a->targets) : 0;
-    for (const char *p = a->targets; p; p = strchr(p, ',')) {
-        p += *p == ',';
-        if (strncmp(p, name, n) == 0 && (p[n] == ',' || !p[n])) return PALI_OK;
-    }
-    char *grown = mem_alloc(length + n + 2, 1);
-    if (!grown) return status_no_memory(length + n + 2);
-    (void)snprintf(grown, length + n + 2, "%s%s%s", length ? a->targets : "", length ? "," : "", name);
-    mem_free(a->targets);
-    a->targets = grown;
-    return PALI_OK;
-}
-
 static pali_status parts_sum(opener *o) {
     adapter *a = o->a;
     for (size_t i = 0; i < a->n_parts; i++) {
@@ -238,7 +192,7 @@ static pali_status parts_sum(opener *o) {
         if (!part->rank) continue;
         if (!a->n_updated++ || part->rank < a->rank_min) a->rank_min = part->rank;
         if (part->rank > a->rank_max) a->rank_max = part->rank;
-        STATUS_TRY(target_add(a, o->found[i].module));
+        STATUS_TRY(adapter_target_add(&a->targets, o->found[i].module));
     }
     if (!a->n_updated && !a->n_replaced) return status_fail(PALI_ERR_FORMAT, "%s: no tensors", o->path);
     if (!a->targets && !(a->targets = mem_copy_string(""))) return status_no_memory(1);

@@ -34,7 +34,7 @@ static pali_status tensor_add(contents *c, const spec_tensor *t, spec_dtypes dty
 
 static void extra_add(contents *c, const weights_entry *entry) {
     contents_tensor *to = &c->tensors[c->n++];
-    *to = (contents_tensor){.name = entry->file_name, .entry = entry, .state = PALI_TENSOR_EXTRA, .dtype = entry->dtype, .n_dims = entry->n_dims,
+    *to = (contents_tensor){.name = entry->file_name, .entry = entry, .state = c->is_adapter ? PALI_TENSOR_FOUND : PALI_TENSOR_EXTRA, .dtype = entry->dtype, .n_dims = entry->n_dims,
                            .n_bytes = entry->n_bytes};
     memcpy(to->dims, entry->dims, sizeof to->dims);
 }
@@ -50,6 +50,24 @@ static pali_status tensors_list(contents *c, const char *path, const model_optio
     for (size_t i = 0; m->weights && i < m->weights->n_entries; i++)
         if (model_is_extra(&m->weights->entries[i])) extra_add(c, &m->weights->entries[i]);
     return PALI_OK;
+}
+
+/* An adapter's directory: what there is of it, and of what is wrong the first. */
+static pali_status adapter_open_files(contents *c, const char *path, const char *config_path) {
+    c->is_adapter = true;
+    STATUS_TRY(weights_open_file(&c->m.weights, path, "adapter_model.safetensors"));
+    pali_status s = adapter_summary_make(&c->adapter, config_path, c->m.weights);
+    return s == PALI_OK || s == PALI_ERR_MEMORY ? s : contents_add_problem(c);
+}
+
+/* false: it is none. */
+static bool adapter_find(contents *c, const char *path, pali_status *s) {
+    char *model_config = file_join(path, "config.json"), *adapter = file_join(path, "adapter_config.json");
+    bool found = model_config && adapter && file_exists(adapter) && !file_exists(model_config);
+    *s = !model_config || !adapter ? status_no_memory(strlen(path)) : found ? adapter_open_files(c, path, adapter) : PALI_OK;
+    mem_free(model_config);
+    mem_free(adapter);
+    return found || *s != PALI_OK;
 }
 
 /* Files of a directory whose config says nothing; the failure that stays is that of the config. */
@@ -74,7 +92,9 @@ pali_status contents_load(contents **out, const char *path, const model_options 
     contents *c = mem_calloc(1, sizeof *c);
     *out = NULL;
     if (!c) return status_no_memory(sizeof *c);
-    pali_status s = model_open_files(&c->m, path, options);
+    pali_status s;
+    if (adapter_find(c, path, &s)) return finish(out, c, s == PALI_OK ? tensors_list(c, path, options) : s);
+    s = model_open_files(&c->m, path, options);
     /* In a directory the config is read first: where there are weights, what failed came after it. */
     c->has_config = s == PALI_OK || (c->m.weights && c->m.weights->layout == SPEC_HF);
     if (s != PALI_OK) s = files_open(c, path, s);
@@ -95,6 +115,7 @@ void contents_free(contents *c) {
     for (size_t i = 0; i < c->n; i++) mem_free(c->tensors[i].problem);
     mem_free(c->tensors);
     mem_free(c->problem);
+    adapter_summary_free(&c->adapter);
     model_clear(&c->m);
     mem_free(c);
 }

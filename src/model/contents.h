@@ -1,8 +1,9 @@
-/* contents.h: a model as far as its files say of themselves, whole or not: what is there, what is missing, what does not fit, what
+/* contents.h: a model (or an adapter) as far as its files say of themselves, whole or not: what is there, what is missing, what does not fit, what
  * nobody asked for. No weights are read. For `inspect`, which is what one turns to when a model does not open. */
 #ifndef PALI_MODEL_CONTENTS_H
 #define PALI_MODEL_CONTENTS_H
 
+#include "model/adapter_summary.h"
 #include "model/model.h"
 
 typedef struct contents_tensor {
@@ -18,6 +19,8 @@ typedef struct contents_tensor {
 typedef struct contents {
     model m;          /* config and names, and the open files */
     bool has_config;  /* else m has files at most, and all their tensors are extra */
+    bool is_adapter;  /* m has its file, whose tensors are found, and nothing else */
+    adapter_summary adapter;
     char *problem;    /* what loading would fail with, as far as this shows; NULL: nothing. Owned */
     contents_tensor *tensors; /* [n] those of the model, then those that are extra */
     size_t n;

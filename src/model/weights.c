@@ -92,9 +92,14 @@ weights_entry *weights_exact(const weights *w, const spec_tensor *t) {
     return weights_find(w, name);
 }
 
+size_t weights_n_elements(const weights_entry *entry) {
+    size_t n = 1;
+    for (size_t i = 0; i < entry->n_dims; i++) n *= entry->dims[i]; /* the file's size bounds it */
+    return n;
+}
+
 size_t weights_bytes(const weights_entry *entry, const spec_tensor *t) {
-    size_t n = 1, n_own = spec_n_elements(t);
-    for (size_t i = 0; i < entry->n_dims; i++) n *= entry->dims[i];
+    size_t n = weights_n_elements(entry), n_own = spec_n_elements(t);
     return n > n_own && !entry->block ? n_own * (entry->n_bytes / n) : entry->n_bytes; /* several tensors may share an entry */
 }
 

@@ -67,6 +67,8 @@ typedef struct weights {
 
 /* Opens model.safetensors, or the shards that model.safetensors.index.json names, inside `dir`. */
 pali_status weights_open(weights **out, const char *dir);
+/* Opens one .safetensors file in it. */
+pali_status weights_open_file(weights **out, const char *dir, const char *name);
 /* Opens a .npz file of big_vision. Entries are its arrays, without SPEC_NPZ_PREFIX; several tensors have one in common. */
 pali_status weights_open_npz(weights **out, const char *path);
 /* What a model's values are read from. */
@@ -98,6 +100,7 @@ weights_entry *weights_find(const weights *w, const char *name);
 weights_entry *weights_of(const weights *w, const spec_tensor *t);
 /* The copy that a norm of a GGUF file may have from before 1 was added; NULL: there is none. */
 weights_entry *weights_exact(const weights *w, const spec_tensor *t);
+size_t weights_n_elements(const weights_entry *entry);
 /* Bytes of the entry that are this tensor's. */
 size_t weights_bytes(const weights_entry *entry, const spec_tensor *t);
 /* Both are there with the same dtype, shape and bytes. */

@@ -42,18 +42,12 @@ static pali_status bad(const weights_entry *e, const char *what) {
     return status_fail(PALI_ERR_FORMAT, "%s: %s: %s", e->file, e->file_name, what);
 }
 
-static size_t n_elements(const weights_entry *e) {
-    size_t n = 1;
-    for (size_t i = 0; i < e->n_dims; i++) n *= e->dims[i]; /* the file's reader has checked this product */
-    return n;
-}
-
 /* A tensor that has to be there, with n elements of a type. */
 static pali_status need(weights_entry **out, const weights *w, const weights_entry *weight, size_t less, const char *ending, const char *dtype, size_t n) {
     weights_entry *e = *out = beside(w, weight, less, ending);
     if (!e) return status_fail(PALI_ERR_FORMAT, "%s: %s: %s is missing beside it", weight->file, weight->file_name, ending);
-    if (strcmp(e->dtype_name, dtype) != 0 || n_elements(e) != n)
-        return status_fail(PALI_ERR_FORMAT, "%s: %s: %zu of %s, expected %zu of %s", e->file, e->file_name, n_elements(e), e->dtype_name, n, dtype);
+    if (strcmp(e->dtype_name, dtype) != 0 || weights_n_elements(e) != n)
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: %zu of %s, expected %zu of %s", e->file, e->file_name, weights_n_elements(e), e->dtype_name, n, dtype);
     e->used = true;
     return PALI_OK;
 }
@@ -162,7 +156,9 @@ static pali_status four_bit_read(const weights *w, weights_entry *weight, weight
     }
     c->codes = (coded){.data = weight->data, .scales = nested ? NULL : absmax->data, .cols = st.cols, .rounding = st.rounding};
     STATUS_TRY(table_read(c->codes.table, map));
-    weight->dtype = strcmp(type, "nf4") == 0 ? PALI_DTYPE_NF4 : PALI_DTYPE_FP4;
+    bool nf4 = strcmp(type, "nf4") == 0;
+    weight->dtype = nf4 ? PALI_DTYPE_NF4 : PALI_DTYPE_FP4;
+    weight->dtype_name = nf4 ? "NF4" : "FP4";
     weight->n_dims = 2;
     weight->dims[0] = st.rows;
     weight->dims[1] = st.cols;
@@ -182,6 +178,7 @@ static pali_status int8_read(const weights *w, weights_entry *weight, weights_en
     STATUS_TRY(need(&scb, w, weight, strlen("weight"), "SCB", "F32", c->n_scales));
     c->codes = (coded){.data = weight->data, .scales = scb->data, .cols = weight->dims[1], .rounding = PALI_DTYPE_F32};
     weight->dtype = PALI_DTYPE_INT8;
+    weight->dtype_name = "INT8";
     return PALI_OK;
 }
 

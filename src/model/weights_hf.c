@@ -61,11 +61,12 @@ static pali_status dir_add(weights *w, const char *dir) {
     return s;
 }
 
-pali_status weights_open(weights **out, const char *dir) {
+/* `name`: a file in it; NULL: those of a model. */
+static pali_status open_in(weights **out, const char *dir, const char *name) {
     weights *w = mem_calloc(1, sizeof *w);
     *out = NULL;
     if (!w) return status_no_memory(sizeof *w);
-    pali_status s = dir_add(w, dir);
+    pali_status s = name ? file_add(w, dir, name) : dir_add(w, dir);
     if (s == PALI_OK) s = weights_seal(w);
     if (s == PALI_OK) s = weights_bnb(w);
     if (s != PALI_OK) {
@@ -74,4 +75,12 @@ pali_status weights_open(weights **out, const char *dir) {
     }
     *out = w;
     return PALI_OK;
+}
+
+pali_status weights_open(weights **out, const char *dir) {
+    return open_in(out, dir, NULL);
+}
+
+pali_status weights_open_file(weights **out, const char *dir, const char *name) {
+    return open_in(out, dir, name);
 }

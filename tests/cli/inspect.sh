@@ -14,6 +14,18 @@ for word in missing unfit extra held; do
     ! grep -q "$word" out || say_failure "inspect: $word in a whole model"
 done
 
+# adapters, of themselves
+expect 0 inspect -m "$SOURCE/tests/golden/lora/rslora" --json --tensors
+json_is '.kind == "adapter" and .problem == null and .rslora == true and .rank > 0 and .alpha > 0 and .updated > 0 and (.targets | length) > 0'
+json_is '([.tensors[] | .shape | reduce .[] as $n (1; . * $n)] | add) == .parameters and all(.tensors[]; .state == "found")'
+expect 0 inspect -m "$SOURCE/tests/golden/lora/text"
+stdout_says "made for    tiny/pg1-f32"
+stdout_says "rank        4, alpha 8: scale 2"
+
+# checkpoints of bitsandbytes
+expect 0 inspect -m "$SOURCE/tests/golden/bnb/pg1-nf4" --tokenizer "$MODEL/tokenizer.json" --json
+json_is '.problem == null and .dtypes.nf4.tensors > 10 and .dtypes.nf4.bytes * 2 < .dtypes.nf4.elements * 1.5 and .missing == [] and .extra == []'
+
 # the real shapes, without any file
 for case in 3b-224:2923466480 3b-896:2927890160 pg2-3b-448:3033127152 pg2-10b-224:9662638832 pg2-28b-448:27651371760; do
     expect 0 inspect --random "${case%:*}" --json
