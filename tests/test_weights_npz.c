@@ -525,7 +525,7 @@ static void has_the_bits_of_the_checkpoint(void **state) {
 
 static void converts_like_the_checkpoint(void **state) {
     (void)state;
-    static const pali_dtype k_dtypes[] = {PALI_DTYPE_F32, PALI_DTYPE_BF16, PALI_DTYPE_F16, PALI_DTYPE_Q8_0, PALI_DTYPE_Q4_K};
+    static const pali_dtype k_dtypes[] = {PALI_DTYPE_F32, PALI_DTYPE_BF16, PALI_DTYPE_F16, PALI_DTYPE_Q8_0, PALI_DTYPE_Q4_K, PALI_DTYPE_NF4, PALI_DTYPE_INT8};
     static const char *const k_names[] = {"pg1-f16", "pg2-bf16"};
     for (size_t i = 0; i < 2; i++) {
         char dir[640];
@@ -541,7 +541,8 @@ static void converts_like_the_checkpoint(void **state) {
             check(model_load(&hf, dir, &o));
             home_model(&h, &a, d % 2 ? DEFLATED : PARAMS);
             check(model_load(&m, h.path, &o));
-            assert_same_model(m, hf);
+            values_compare(m, hf);
+            if (!dtype_is_codes(k_dtypes[d])) assert_same_model(m, hf);
             model_free(m);
             model_free(hf);
         }
