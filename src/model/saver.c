@@ -158,6 +158,11 @@ pali_status saver_unfit(const saver *v, const spec_tensor *t, pali_dtype to) {
     return weights_unfit(v->m->path ? v->m->path : v->m->name, t->name, to);
 }
 
+/* The rows of a matrix in another order lie all over it: it comes with the first of them and goes with the last. */
+static size_t whole_bytes(const mat *m) {
+    return m->order && strided_is_dense(m->order) ? m->rows * mat_row_bytes(m) : 0;
+}
+
 pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows, uint8_t *out) {
     mat from = saver_rows(t);
     convert_job j = {v, &from, to, out, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false, NULL};
@@ -165,6 +170,7 @@ pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, si
     const size_t n_convert = mat_scratch_floats(&from), n_measure = measured ? 3 * from.cols : 0;
     STATUS_TRY(exec_worker_scratch(&v->e, (n_convert > n_measure ? n_convert : n_measure) * sizeof(float)));
     if (measured && !(j.norms = mem_scratch_get(&v->norms, n_rows, sizeof *j.norms))) return status_no_memory(n_rows * sizeof *j.norms);
+    if (first == 0) file_map_fetch(from.data, whole_bytes(&from));
     pool_run(v->e.pool, (n_rows + j.rows_per_task - 1) / j.rows_per_task, convert_task, &j);
     if (j.unfit) return saver_unfit(v, t, to);
     if (measured) merge_add(v->o->merge, t, j.norms, n_rows);
@@ -172,20 +178,19 @@ pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, si
 }
 
 void saver_drop(const saver *v, const spec_tensor *t, size_t first, size_t n_rows) {
-    const weights_entry *entry = t->matrix ? weights_of(v->m->weights, t) : NULL;
     const mat *m = t->matrix;
+    const weights_entry *entry = m ? weights_of(v->m->weights, t) : NULL;
+    if (m && m->order && first + n_rows == m->rows) file_map_drop(m->data, whole_bytes(m));
     if (entry && entry->data == m->data && !m->order) file_map_drop(mat_row(m, first), mat_row_offset(m, first + n_rows) - mat_row_offset(m, first));
 }
 
 pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, saver_put put, void *user) {
     mat from = saver_rows(t);
     bool as_is = from.dtype == to && !from.lora && !from.order;
-    const size_t n_turned = from.order && strided_is_dense(from.order) ? from.rows * mat_row_bytes(&from) : 0; /* its rows lie all over it */
     size_t to_bytes = dtype_bytes(to, from.cols), row_bytes = mat_row_bytes(&from) > to_bytes ? mat_row_bytes(&from) : to_bytes;
     size_t step = SAVER_PIECE_BYTES / row_bytes + 1;
     if (step > from.rows) step = from.rows;
     if (!as_is) STATUS_TRY(saver_buffer(v, step * to_bytes));
-    file_map_fetch(from.data, n_turned);
     for (size_t r = 0; r < from.rows; r += step) {
         size_t n = from.rows - r < step ? from.rows - r : step;
         if (!as_is) STATUS_TRY(saver_rows_convert(v, t, to, r, n, v->buffer));
@@ -193,6 +198,5 @@ pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, save
         saver_drop(v, t, r, n);
         STATUS_TRY(saver_progress(v, n * to_bytes));
     }
-    file_map_drop(from.data, n_turned);
     return PALI_OK;
 }

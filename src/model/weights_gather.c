@@ -9,7 +9,7 @@
 #include "tensor/encode.h"
 #include "tensor/strided.h"
 
-#define BATCH_BYTES ((size_t)256 << 20)    /* of sources that are resident together, and one tensor more */
+#define BATCH_BYTES ((size_t)64 << 20)     /* of sources that are resident together, and one tensor more */
 #define FETCH_BYTES ((size_t)4 << 20)      /* of a source per task */
 #define PIECE_ELEMENTS ((size_t)1 << 20)   /* of a tensor per task */
 _Static_assert(STRIDED_TILE % ENCODE_ROWS == 0, "pieces begin where blocks begin");
