@@ -584,9 +584,12 @@ static void checks_arguments(void **state) {
     for (size_t i = 0; i < 3; i++) {
         static const char *const k_fields[] = {": dtype: ", ": vision_dtype: ", ": embed_dtype: "};
         pali_save_options_init(&o);
-        *(i == 0 ? &o.dtype : i == 1 ? &o.vision_dtype : &o.embed_dtype) = PALI_DTYPE_NF4;
+        pali_dtype *field = i == 0 ? &o.dtype : i == 1 ? &o.vision_dtype : &o.embed_dtype;
+        *field = (pali_dtype)(PALI_DTYPE_INT8 + 1);
         assert_int_equal(pali_model_save(m, g_a, &o), PALI_ERR_ARGUMENT);
         assert_non_null(strstr(pali_last_error(), k_fields[i]));
+        *field = PALI_DTYPE_NF4; /* not in this format, and of the tables in none */
+        assert_int_equal(pali_model_save(m, g_a, &o), i < 2 ? PALI_ERR_UNSUPPORTED : PALI_ERR_ARGUMENT);
     }
     o = (pali_save_options){.struct_size = 3};
     assert_int_equal(pali_model_save(m, g_a, &o), PALI_ERR_ARGUMENT);

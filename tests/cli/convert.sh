@@ -67,7 +67,7 @@ rm -r d got
 expect 0 convert -m q.gguf -o same.gguf
 cmp -s q.gguf same.gguf || say_failure "$last: not the same file"
 expect_error 1 convert -m "$MODEL" -o d --dtype q8
-stderr_says "expected f32, bf16 or f16"
+stderr_says "expected f32, bf16, f16, nf4 or int8"
 expect_error 1 convert -m "$MODEL" -o d.npz --dtype q4 -q
 rm same.gguf
 
