@@ -73,10 +73,10 @@ static pali_status forward(const product *p) {
     return linear(p->e, p->y, p->x, &p->w, NULL, p->m, LINEAR_SET);
 }
 static pali_status backward_x(const product *p) {
-    return linear_backward(p->e, p->dx, NULL, NULL, p->y, NULL, &p->w, p->m, LINEAR_SET);
+    return linear_backward(p->e, p->dx, NULL, p->y, NULL, &p->w, p->m, LINEAR_SET);
 }
 static pali_status backward_w(const product *p) {
-    return linear_backward(p->e, NULL, p->dw, NULL, p->y, p->x, &p->w, p->m, LINEAR_SET);
+    return linear_backward(p->e, NULL, &(linear_grad){.w = p->dw}, p->y, p->x, &p->w, p->m, LINEAR_SET);
 }
 
 static void print_rate(const product *p, product_fn *fn, double limit_rate) {

@@ -49,6 +49,29 @@ void operand_free(operand *w) {
     free(w->values);
 }
 
+adapters *adapters_new(size_t n, size_t k, uint64_t seed) {
+    const size_t ranks[] = {3, 70};
+    adapters *d = malloc(sizeof *d);
+    assert_non_null(d);
+    for (size_t i = 0; i < 2; i++) {
+        d->a[i] = random_floats(ranks[i] * k, seed + i, 0.3f);
+        d->b[i] = random_floats(n * ranks[i], seed + 10 + i, 0.3f);
+    }
+    d->bias = random_floats(n, seed + 20, 1);
+    d->second = (lora){NULL, mat_f32(ranks[1], k, d->a[1]), mat_f32(n, ranks[1], d->b[1]), d->bias, -0.25f};
+    d->first = (lora){&d->second, mat_f32(ranks[0], k, d->a[0]), mat_f32(n, ranks[0], d->b[0]), NULL, 2};
+    return d;
+}
+
+void adapters_free(adapters *d) {
+    for (size_t i = 0; i < 2; i++) {
+        free(d->a[i]);
+        free(d->b[i]);
+    }
+    free(d->bias);
+    free(d);
+}
+
 void each_level(void (*check)(exec *e)) {
     for (size_t i = 0; i < sizeof k_levels / sizeof k_levels[0]; i++) {
         exec e;

@@ -20,6 +20,15 @@ typedef struct operand {
 operand random_operand(size_t rows, size_t cols, pali_dtype dtype, uint64_t seed);
 void operand_free(operand *w);
 
+/* Two adapters of a matrix [n, k], of ranks that take one and several vectors; the second has a bias. */
+typedef struct adapters {
+    lora first, second;
+    float *a[2], *b[2], *bias;
+} adapters;
+
+adapters *adapters_new(size_t n, size_t k, uint64_t seed);
+void adapters_free(adapters *d);
+
 /* Runs a check with two threads at each instruction set this machine has. */
 void each_level(void (*check)(exec *e));
 

@@ -35,7 +35,7 @@ static void linear_check(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype
     operand w = random_operand(n, k, dtype, 5 * n + k);
     float *dy = random_floats(m * n, 1, 1), *x = random_floats(m * k, 2, 1), *dx = random_floats(m * k, 3, 1), *dw = random_floats(n * k, 4, 1);
     float *db = random_floats(n, 5, 1), *dx0 = random_floats(m * k, 3, 1), *dw0 = random_floats(n * k, 4, 1), *db0 = random_floats(n, 5, 1);
-    assert_int_equal(linear_backward(e, dx, dw, db, dy, x, &w.m, m, op), PALI_OK);
+    assert_int_equal(linear_backward(e, dx, &(linear_grad){dw, db, NULL}, dy, x, &w.m, m, op), PALI_OK);
     for (size_t r = 0; r < m; r++) {
         for (size_t c = 0; c < k; c++) {
             double sum = 0, size = 0;
@@ -67,8 +67,8 @@ static void linear_check(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype
     /* What is frozen is not touched, and changes nothing of the rest. */
     memcpy(dw0, dw, n * k * sizeof *dw);
     memcpy(dx0, dx, m * k * sizeof *dx);
-    assert_int_equal(linear_backward(e, NULL, NULL, db, dy, NULL, &w.m, m, op), PALI_OK);
-    assert_int_equal(linear_backward(e, dx0, NULL, NULL, dy, NULL, &w.m, m, LINEAR_SET), PALI_OK);
+    assert_int_equal(linear_backward(e, NULL, &(linear_grad){.b = db}, dy, NULL, &w.m, m, op), PALI_OK);
+    assert_int_equal(linear_backward(e, dx0, NULL, dy, NULL, &w.m, m, LINEAR_SET), PALI_OK);
     assert_memory_equal(dw, dw0, n * k * sizeof *dw);
     if (op == LINEAR_SET) assert_memory_equal(dx, dx0, m * k * sizeof *dx);
     operand_free(&w);
@@ -91,7 +91,7 @@ static void linear_shapes(exec *e) {
         }
     for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_K; dtype++) /* every way to store weights; an odd end of a block */
         linear_check(e, 30, 40, dtype == PALI_DTYPE_Q4_K ? 512 : 300, (pali_dtype)dtype, LINEAR_SET);
-    assert_int_equal(linear_backward(e, NULL, NULL, NULL, NULL, NULL, &(mat){.rows = 3, .cols = 3}, 0, LINEAR_SET), PALI_OK);
+    assert_int_equal(linear_backward(e, NULL, NULL, NULL, NULL, &(mat){.rows = 3, .cols = 3}, 0, LINEAR_SET), PALI_OK);
 }
 
 static void test_linear(void **state) {
@@ -123,7 +123,7 @@ static void linear_differences(exec *e) {
     float *x = random_floats(m * k, 2, 1), *b = random_floats(n, 3, 1), *dy = random_floats(m * n, 4, 1);
     float *dx = random_floats(m * k, 5, 1), *dw = calloc(n * k, sizeof *dw), *db = calloc(n, sizeof *db);
     linear_case c = {gradient_doubles(x, m * k), gradient_doubles(w.values, n * k), gradient_doubles(b, n), gradient_doubles(dy, m * n), m, n, k};
-    assert_int_equal(linear_backward(e, dx, dw, db, dy, x, &w.m, m, LINEAR_SET), PALI_OK);
+    assert_int_equal(linear_backward(e, dx, &(linear_grad){dw, db, NULL}, dy, x, &w.m, m, LINEAR_SET), PALI_OK);
     gradient_check("linear dx", dx, c.x, m * k, linear_loss, &c, GRADIENT_TOLERANCE);
     gradient_check("linear dw", dw, c.w, n * k, linear_loss, &c, GRADIENT_TOLERANCE);
     gradient_check("linear db", db, c.b, n, linear_loss, &c, GRADIENT_TOLERANCE);
@@ -135,6 +135,79 @@ static void linear_differences(exec *e) {
 static void test_linear_differences(void **state) {
     (void)state;
     each_level(linear_differences);
+}
+
+/* ---- Adapters ---- */
+
+typedef struct lora_case {
+    double *x, *w, *a[2], *b[2], *bias, *dy;
+    double scale[2];
+    size_t m, n, k, rank[2];
+} lora_case;
+
+static double lora_loss(const void *context) {
+    const lora_case *c = context;
+    double loss = 0;
+    for (size_t r = 0; r < c->m; r++) {
+        for (size_t l = 0; l < 2; l++) {
+            for (size_t i = 0; i < c->rank[l]; i++) {
+                double u = 0;
+                for (size_t j = 0; j < c->k; j++) u += c->a[l][i * c->k + j] * c->x[r * c->k + j];
+                for (size_t j = 0; j < c->n; j++) loss += c->dy[r * c->n + j] * c->scale[l] * u * c->b[l][j * c->rank[l] + i];
+            }
+        }
+        for (size_t j = 0; j < c->n; j++) {
+            double y = c->bias[j];
+            for (size_t i = 0; i < c->k; i++) y += c->x[r * c->k + i] * c->w[j * c->k + i];
+            loss += c->dy[r * c->n + j] * y;
+        }
+    }
+    return loss;
+}
+
+static void lora_differences(exec *e) {
+    const size_t m = 12, n = 20, k = 33;
+    adapters *d = adapters_new(n, k, 7);
+    const size_t ranks[] = {d->first.a.rows, d->second.a.rows};
+    float *x = random_floats(m * k, 1, 1), *dy = random_floats(m * n, 2, 1), *dx = calloc(m * k, sizeof *dx), *bias = calloc(n, sizeof *bias);
+    float *da[2], *db[2], *frozen = calloc(m * k, sizeof *frozen);
+    operand w = random_operand(n, k, PALI_DTYPE_F32, 5);
+    w.m.lora = &d->first;
+    lora_case c = {.x = gradient_doubles(x, m * k), .bias = gradient_doubles(d->bias, n), .w = gradient_doubles(w.values, n * k), .dy = gradient_doubles(dy, m * n),
+                   .scale = {(double)d->first.scale, (double)d->second.scale}, .m = m, .n = n, .k = k, .rank = {ranks[0], ranks[1]}};
+    for (size_t l = 0; l < 2; l++) {
+        da[l] = calloc(ranks[l] * k, sizeof(float));
+        db[l] = calloc(n * ranks[l], sizeof(float));
+        c.a[l] = gradient_doubles(d->a[l], ranks[l] * k);
+        c.b[l] = gradient_doubles(d->b[l], n * ranks[l]);
+    }
+    const lora_grad grads[] = {{da[0], db[0], NULL}, {da[1], db[1], bias}};
+    exec_need need = {0};
+    linear_backward_need(&need, e, &w.m, m);
+    mem_scratch_free(&e->shared);
+    assert_int_equal(linear_backward(e, dx, &(linear_grad){.lora = grads}, dy, x, &w.m, m, LINEAR_SET), PALI_OK);
+    assert_int_equal(e->shared.n_bytes, need.shared);
+    gradient_check("lora dx", dx, c.x, m * k, lora_loss, &c, GRADIENT_TOLERANCE);
+    gradient_check("lora bias", bias, c.bias, n, lora_loss, &c, GRADIENT_TOLERANCE);
+    for (size_t l = 0; l < 2; l++) {
+        gradient_check("lora dA", da[l], c.a[l], ranks[l] * k, lora_loss, &c, GRADIENT_TOLERANCE);
+        gradient_check("lora dB", db[l], c.b[l], n * ranks[l], lora_loss, &c, GRADIENT_TOLERANCE);
+    }
+    assert_int_equal(linear_backward(e, frozen, NULL, dy, NULL, &w.m, m, LINEAR_SET), PALI_OK); /* adapters that are not trained */
+    assert_memory_equal(frozen, dx, m * k * sizeof *dx);
+    for (size_t l = 0; l < 2; l++) {
+        void *const all[] = {da[l], db[l], c.a[l], c.b[l]};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    }
+    void *const all[] = {x, dy, dx, bias, frozen, c.x, c.w, c.bias, c.dy};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    adapters_free(d);
+    operand_free(&w);
+}
+
+static void test_lora(void **state) {
+    (void)state;
+    each_level(lora_differences);
 }
 
 /* ---- Norms ---- */
@@ -312,7 +385,7 @@ static void test_embed(void **state) {
     float *dx = random_floats(n * width, 1, 1), *got[3];
     for (int threads = 1; threads <= 3; threads++) {
         exec e;
-        gemma g = {.cfg = {.width = width}, .embed = {PALI_DTYPE_BF16, vocabulary, width, NULL}};
+        gemma g = {.cfg = {.width = width}, .embed = {.dtype = PALI_DTYPE_BF16, .rows = vocabulary, .cols = width}};
         assert_int_equal(exec_init(&e, threads), PALI_OK);
         float *d = got[threads - 1] = random_floats(vocabulary * width, 2, 1), *before = random_floats(vocabulary * width, 2, 1);
         assert_int_equal(gemma_embed_backward(&e, &g, d, ids, dx, n), PALI_OK);
@@ -355,7 +428,7 @@ static void test_threads_change_nothing(void **state) {
         db[t] = random_floats(n, 7, 1);
         dn[t] = random_floats(m * k, 8, 1);
         ds[t] = random_floats(2 * k, 9, 1);
-        assert_int_equal(linear_backward(&e, dx[t], dw[t], db[t], dy, x, &w.m, m, LINEAR_ADD), PALI_OK);
+        assert_int_equal(linear_backward(&e, dx[t], &(linear_grad){dw[t], db[t], NULL}, dy, x, &w.m, m, LINEAR_ADD), PALI_OK);
         assert_int_equal(norm_layer_backward(&e, dn[t], ds[t], ds[t] + k, dx[t], x, scale, m, k, 1e-6f, true), PALI_OK);
         assert_int_equal(norm_rms_backward(&e, dn[t], ds[t], dx[t], x, scale, m, k, 1e-6f, true), PALI_OK);
         exec_free(&e);
@@ -379,6 +452,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linear),
         cmocka_unit_test(test_linear_differences),
+        cmocka_unit_test(test_lora),
         cmocka_unit_test(test_norms),
         cmocka_unit_test(test_norm_unit),
         cmocka_unit_test(test_activations),

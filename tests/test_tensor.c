@@ -132,35 +132,6 @@ static void test_geglu(void **state) {
 
 /* ---- Adapters ---- */
 
-/* Two adapters of a matrix [n, k], of ranks that take one and several vectors; the second has a bias. */
-typedef struct adapters {
-    lora first, second;
-    float *a[2], *b[2], *bias;
-} adapters;
-
-static adapters *adapters_new(size_t n, size_t k, uint64_t seed) {
-    const size_t ranks[] = {3, 70};
-    adapters *d = malloc(sizeof *d);
-    assert_non_null(d);
-    for (size_t i = 0; i < 2; i++) {
-        d->a[i] = random_floats(ranks[i] * k, seed + i, 0.3f);
-        d->b[i] = random_floats(n * ranks[i], seed + 10 + i, 0.3f);
-    }
-    d->bias = random_floats(n, seed + 20, 1);
-    d->second = (lora){NULL, mat_f32(ranks[1], k, d->a[1]), mat_f32(n, ranks[1], d->b[1]), d->bias, -0.25f};
-    d->first = (lora){&d->second, mat_f32(ranks[0], k, d->a[0]), mat_f32(n, ranks[0], d->b[0]), NULL, 2};
-    return d;
-}
-
-static void adapters_free(adapters *d) {
-    for (size_t i = 0; i < 2; i++) {
-        free(d->a[i]);
-        free(d->b[i]);
-    }
-    free(d->bias);
-    free(d);
-}
-
 /* y [n] += s B A x of a row, and magnitude [n] += the sums of the magnitudes of its terms. */
 static void lora_row(const lora *l, const float *x, double *y, double *magnitude) {
     for (; l; l = l->next) {

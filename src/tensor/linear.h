@@ -22,15 +22,24 @@ pali_status linear(exec *e, float *y, const float *x, const mat *w, const float 
  * LINEAR_ALONE. */
 pali_status linear_geglu(exec *e, float *y, const float *x, const mat *gate, const mat *up, size_t m, linear_op op);
 
-/* Backward of y = x W^T + b, given dy [m, w->rows]. A NULL gradient is frozen, and its work left out.
- *   dx [m, w->cols]        = dy W, or with LINEAR_ADD +=
- *   dw [w->rows, w->cols] += dy^T x, f32 whatever the weights are; x is needed for this only
- *   db [w->rows]          += sum of the rows of dy
- * The weights are what the forward's are exactly: quantized ones are expanded, and nothing is rounded but sums in f32. */
-pali_status linear_backward(exec *e, float *dx, float *dw, float *db, const float *dy, const float *x, const mat *w, size_t m, linear_op op);
+/* Gradients of one adapter of a matrix, of the shapes of the adapter; each += , NULL: frozen. */
+typedef struct lora_grad {
+    float *a, *b, *bias;
+} lora_grad;
 
-/* Adds what linear_backward needs, whatever is asked of it. */
-void linear_backward_need(exec_need *need, const exec *e);
+/* Gradients of a matrix [n, k] and its bias; each += , f32 whatever the weights are; NULL: frozen, and its work left out. */
+typedef struct linear_grad {
+    float *w;              /* [n, k] += dy^T x */
+    float *b;              /* [n] += sum of the rows of dy */
+    const lora_grad *lora; /* one for each adapter, in the order of the list; NULL: none is trained */
+} linear_grad;
+
+/* Backward of y = x W^T + b, given dy [m, w->rows]: dx [m, w->cols] = dy W (LINEAR_SET) or += (LINEAR_ADD), W with its adapters. dx
+ * NULL: not wanted; g NULL: all is frozen, and x not looked at. The weights are exactly those of the forward: quantized ones are
+ * expanded, and nothing is rounded but sums in f32. */
+pali_status linear_backward(exec *e, float *dx, const linear_grad *g, const float *dy, const float *x, const mat *w, size_t m, linear_op op);
+/* Adds what that needs. */
+void linear_backward_need(exec_need *need, exec *e, const mat *w, size_t m);
 
 /* Adds what linear, or with `up` linear_geglu, needs; data of the weights is not looked at. */
 void linear_need(exec_need *need, exec *e, const mat *w, const mat *up, size_t m, linear_op op);

@@ -86,13 +86,9 @@ static size_t worker_bytes(const exec *e) {
     return (for_x > for_w ? for_x : for_w) * sizeof(float);
 }
 
-void linear_backward_need(exec_need *need, const exec *e) {
-    exec_need_grow(&need->worker, worker_bytes(e));
-}
-
-pali_status linear_backward(exec *e, float *dx, float *dw, float *db, const float *dy, const float *x, const mat *w, size_t m, linear_op op) {
+static pali_status base_backward(exec *e, float *dx, const linear_grad *g, const float *dy, const float *x, const mat *w, size_t m,
+                                 linear_op op) {
     job p = {.e = e, .dy = dy, .x = x, .w = w, .m = m, .n = w->rows, .k = w->cols, .accumulate = op == LINEAR_ADD};
-    if (m == 0) return PALI_OK;
     STATUS_TRY(exec_worker_scratch(e, worker_bytes(e)));
     p.n_tiles = (p.k + TILE_COLS - 1) / TILE_COLS;
     if (dx) {
@@ -102,13 +98,52 @@ pali_status linear_backward(exec *e, float *dx, float *dw, float *db, const floa
         p.out = dx;
         pool_run(e->pool, p.n_tiles * ((m + p.tile_m - 1) / p.tile_m), x_task, &p);
     }
-    if (dw) {
-        p.out = dw;
+    if (g->w) {
+        p.out = g->w;
         pool_run(e->pool, p.n_tiles * ((p.n + TILE_ROWS - 1) / TILE_ROWS), w_task, &p);
     }
-    if (db) {
-        p.out = db;
+    if (g->b) {
+        p.out = g->b;
         pool_run(e->pool, (p.n + BIAS_COLS - 1) / BIAS_COLS, b_task, &p);
     }
     return PALI_OK;
+}
+
+/* y += u B^T + bias with u = s (x A^T): B is a matrix with input u, A one with input x. A slice of w has a slice of B. u is computed
+ * again: it is small. */
+static pali_status lora_backward(exec *e, float *dx, const lora_grad *g, const float *dy, const float *x, const mat *w, const lora *l, size_t m) {
+    size_t rank = l->a.rows;
+    mat b = mat_slice(&l->b, w->lora_row, w->rows);
+    linear_grad grad_a = {.w = g->a}, grad_b = {.w = g->b ? g->b + w->lora_row * rank : NULL, .b = g->bias ? g->bias + w->lora_row : NULL};
+    float *u = mem_scratch_get(&e->shared, 2 * m * rank, sizeof *u);
+    if (!u) return status_no_memory(2 * m * rank * sizeof *u);
+    float *du = dx || g->a ? u + m * rank : NULL;
+    if (g->b) {
+        STATUS_TRY(linear(e, u, x, &l->a, NULL, m, LINEAR_SET)); /* in f32, without shared scratch */
+        e->k->scale(u, u, m * rank, l->scale);
+    }
+    STATUS_TRY(base_backward(e, du, &grad_b, dy, u, &b, m, LINEAR_SET));
+    if (!du) return PALI_OK;
+    e->k->scale(du, du, m * rank, l->scale);
+    return base_backward(e, dx, &grad_a, du, x, &l->a, m, LINEAR_ADD);
+}
+
+pali_status linear_backward(exec *e, float *dx, const linear_grad *g, const float *dy, const float *x, const mat *w, size_t m, linear_op op) {
+    static const linear_grad k_frozen = {0};
+    static const lora_grad k_frozen_lora = {0};
+    if (!g) g = &k_frozen;
+    if (m == 0) return PALI_OK;
+    STATUS_TRY(base_backward(e, dx, g, dy, x, w, m, op));
+    const lora_grad *grad = g->lora;
+    for (const lora *l = w->lora; l && (dx || g->lora); l = l->next)
+        STATUS_TRY(lora_backward(e, dx, grad ? grad++ : &k_frozen_lora, dy, x, w, l, m));
+    return PALI_OK;
+}
+
+void linear_backward_need(exec_need *need, exec *e, const mat *w, size_t m) {
+    exec_need_grow(&need->worker, worker_bytes(e));
+    for (const lora *l = w->lora; l; l = l->next) {
+        linear_need(need, e, &l->a, NULL, m, LINEAR_SET);
+        exec_need_grow(&need->shared, 2 * m * l->a.rows * sizeof(float));
+    }
 }

@@ -89,8 +89,8 @@ static pali_status head_pass(exec *e, pass *p, size_t n_rows, exec_rows_fn fn, f
         STATUS_TRY(linear(e, p->z, hidden, &part, NULL, n_rows, LINEAR_SET));
         exec_rows(e, n_rows, p->n, fn, p);
         if (!dhidden) continue;
-        STATUS_TRY(linear_backward(e, dhidden + p->row0 * d, dhead ? dhead + p->first * d : NULL, NULL, p->z, hidden, &part, n_rows,
-                                   p->first ? LINEAR_ADD : LINEAR_SET));
+        linear_grad grad = {.w = dhead ? dhead + p->first * d : NULL};
+        STATUS_TRY(linear_backward(e, dhidden + p->row0 * d, &grad, p->z, hidden, &part, n_rows, p->first ? LINEAR_ADD : LINEAR_SET));
     }
     return PALI_OK;
 }
@@ -129,5 +129,5 @@ void xent_need(exec_need *need, exec *e, const mat *head, size_t n_rows) {
     part.rows = min_of(head->rows, VOCABULARY);
     exec_need_grow(&need->acts, acts_bytes(head, n_rows));
     linear_need(need, e, &part, NULL, min_of(n_rows, ROWS), LINEAR_SET);
-    linear_backward_need(need, e);
+    linear_backward_need(need, e, &part, min_of(n_rows, ROWS));
 }
