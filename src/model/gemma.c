@@ -5,21 +5,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/gemma_block.h"
 #include "tensor/attention.h"
-#include "tensor/linear.h"
 #include "tensor/norm.h"
-
-#define MLP_ROWS 1024u /* rows of the MLP's inside at once: bounds its memory at 896 px (F = 16384: 64 MiB) */
-
-/* Where the intermediates of a block live. T = all rows of the batch. */
-typedef struct gemma_acts {
-    float *h;          /* [T, D] normed input of a branch, then the branch's output in Gemma 2 */
-    float *q, *mix;    /* [T, N, H] */
-    float *k, *v;      /* [T, K, H] */
-    float *mlp;        /* [min(T, MLP_ROWS), F] */
-    float *cos, *sin;  /* [T, H / 2] */
-    linear_op alone;   /* LINEAR_ALONE: a decode step */
-} gemma_acts;
 
 static pali_status ids_check(const gemma *g, const int32_t *ids, size_t n) {
     for (size_t i = 0; i < n; i++)
@@ -65,26 +53,34 @@ pali_status gemma_embed_backward(exec *e, const gemma *g, float *dembed, const i
     return PALI_OK;
 }
 
-/* Angles as the reference computes them: frequency and product in f32. */
+/* Frequency and angle as the reference computes them, in f32. */
+float gemma_rope_frequency(const gemma_config *cfg, size_t i) {
+    float exponent = (float)(2 * i) / (float)cfg->head_dim;
+    return 1.0f / (float)pow((double)cfg->rope_theta, (double)exponent);
+}
+
+void gemma_rope_angle(float *cosine, float *sine, float frequency, size_t position) {
+    double angle = (double)((float)(position + 1) * frequency);
+    *cosine = (float)cos(angle);
+    *sine = (float)sin(angle);
+}
+
 static void rope_table(const gemma_config *cfg, float *cosines, float *sines, const gemma_segment *segments, size_t n_segments) {
     size_t half = cfg->head_dim / 2;
     for (size_t i = 0; i < half; i++) {
-        float exponent = (float)(2 * i) / (float)cfg->head_dim;
-        float frequency = 1.0f / (float)pow((double)cfg->rope_theta, (double)exponent);
+        float frequency = gemma_rope_frequency(cfg, i);
         size_t row = 0;
         for (size_t s = 0; s < n_segments; s++) {
-            for (size_t t = 0; t < segments[s].n_rows; t++, row++) {
-                double angle = (double)((float)(kv_total(segments[s].kv) + t + 1) * frequency);
-                cosines[row * half + i] = (float)cos(angle);
-                sines[row * half + i] = (float)sin(angle);
-            }
+            for (size_t t = 0; t < segments[s].n_rows; t++, row++)
+                gemma_rope_angle(&cosines[row * half + i], &sines[row * half + i], frequency, kv_total(segments[s].kv) + t);
         }
     }
 }
 
 typedef struct rope_job {
     const gemma_config *cfg;
-    const gemma_acts *a;
+    float *q, *k;
+    const float *cosines, *sines;
 } rope_job;
 
 static void rope_rows(const exec *e, void *context, size_t begin, size_t end) {
@@ -92,10 +88,15 @@ static void rope_rows(const exec *e, void *context, size_t begin, size_t end) {
     const gemma_config *cfg = job->cfg;
     size_t h = cfg->head_dim, half = h / 2;
     for (size_t t = begin; t < end; t++) {
-        const float *cosines = job->a->cos + t * half, *sines = job->a->sin + t * half;
-        for (size_t n = 0; n < cfg->n_heads; n++) e->k->rope(job->a->q + (t * cfg->n_heads + n) * h, cosines, sines, half);
-        for (size_t n = 0; n < cfg->n_kv_heads; n++) e->k->rope(job->a->k + (t * cfg->n_kv_heads + n) * h, cosines, sines, half);
+        const float *cosines = job->cosines + t * half, *sines = job->sines + t * half;
+        for (size_t n = 0; n < cfg->n_heads; n++) e->k->rope(job->q + (t * cfg->n_heads + n) * h, cosines, sines, half);
+        for (size_t n = 0; n < cfg->n_kv_heads; n++) e->k->rope(job->k + (t * cfg->n_kv_heads + n) * h, cosines, sines, half);
     }
+}
+
+void gemma_rope(exec *e, const gemma_config *cfg, float *q, float *k, const float *cosines, const float *sines, size_t n) {
+    rope_job job = {cfg, q, k, cosines, sines};
+    exec_rows(e, n, (cfg->n_heads + cfg->n_kv_heads) * cfg->head_dim, rope_rows, &job);
 }
 
 /* Stores the new keys and values of one segment, whose first row is `row`, and says what its queries look at. */
@@ -138,21 +139,24 @@ static pali_status branch_add(exec *e, const gemma_config *cfg, float *x, float 
     return PALI_OK;
 }
 
-static pali_status block_forward(exec *e, const gemma *g, size_t layer, float *x, const gemma_acts *a, const gemma_segment *segments,
-                                 size_t n_segments, size_t n) {
+pali_status gemma_block_in(exec *e, const gemma *g, size_t layer, const float *x, const gemma_acts *a, size_t n) {
     const gemma_config *cfg = &g->cfg;
     const gemma_layer *l = &g->layers[layer];
     norm_rms(e, a->h, x, l->norm_attn_in, n, cfg->width, cfg->norm_eps);
     STATUS_TRY(linear(e, a->q, a->h, &l->q, NULL, n, LINEAR_SET | a->alone));
     STATUS_TRY(linear(e, a->k, a->h, &l->k, NULL, n, LINEAR_SET | a->alone));
     STATUS_TRY(linear(e, a->v, a->h, &l->v, NULL, n, LINEAR_SET | a->alone));
-    rope_job rope = {cfg, a};
-    exec_rows(e, n, (cfg->n_heads + cfg->n_kv_heads) * cfg->head_dim, rope_rows, &rope);
-    STATUS_TRY(segments_attend(e, cfg, layer, a, segments, n_segments));
+    gemma_rope(e, cfg, a->q, a->k, a->cos, a->sin, n);
+    return PALI_OK;
+}
+
+pali_status gemma_block_out(exec *e, const gemma *g, size_t layer, float *x, const gemma_acts *a, size_t n) {
+    const gemma_config *cfg = &g->cfg;
+    const gemma_layer *l = &g->layers[layer];
     STATUS_TRY(branch_add(e, cfg, x, a->h, a->mix, &l->o, l->norm_attn_out, n, a->alone));
     norm_rms(e, a->h, x, l->norm_mlp_in, n, cfg->width, cfg->norm_eps);
-    for (size_t t = 0; t < n; t += MLP_ROWS) {
-        size_t rows = n - t < MLP_ROWS ? n - t : MLP_ROWS;
+    for (size_t t = 0; t < n; t += GEMMA_MLP_ROWS) {
+        size_t rows = n - t < GEMMA_MLP_ROWS ? n - t : GEMMA_MLP_ROWS;
         float *h = a->h + t * cfg->width;
         STATUS_TRY(linear_geglu(e, a->mlp, h, &l->gate, &l->up, rows, LINEAR_SET | a->alone));
         STATUS_TRY(branch_add(e, cfg, x + t * cfg->width, h, a->mlp, &l->down, l->norm_mlp_out, rows, a->alone));
@@ -160,10 +164,17 @@ static pali_status block_forward(exec *e, const gemma *g, size_t layer, float *x
     return PALI_OK;
 }
 
+static pali_status block_forward(exec *e, const gemma *g, size_t layer, float *x, const gemma_acts *a, const gemma_segment *segments,
+                                 size_t n_segments, size_t n) {
+    STATUS_TRY(gemma_block_in(e, g, layer, x, a, n));
+    STATUS_TRY(segments_attend(e, &g->cfg, layer, a, segments, n_segments));
+    return gemma_block_out(e, g, layer, x, a, n);
+}
+
 /* Carves the activations of n rows out of a block; returns its size in floats. at may be NULL. */
 static size_t acts_carve(gemma_acts *a, float *at, const gemma_config *cfg, size_t n) {
     size_t q = cfg->n_heads * cfg->head_dim, kv = cfg->n_kv_heads * cfg->head_dim, half = cfg->head_dim / 2;
-    size_t mlp = (n < MLP_ROWS ? n : MLP_ROWS) * cfg->mlp_width;
+    size_t mlp = (n < GEMMA_MLP_ROWS ? n : GEMMA_MLP_ROWS) * cfg->mlp_width;
     if (at) {
         a->h = at;
         a->q = a->h + n * cfg->width;
@@ -254,7 +265,7 @@ pali_status gemma_logits_some(exec *e, const gemma *g, float *logits, const floa
 
 void gemma_need(exec_need *need, exec *e, const gemma *g, size_t n_segments, size_t n_rows, size_t n_keys) {
     const gemma_config *cfg = &g->cfg;
-    size_t n = n_segments * n_rows, mlp_rows = n < MLP_ROWS ? n : MLP_ROWS;
+    size_t n = n_segments * n_rows, mlp_rows = n < GEMMA_MLP_ROWS ? n : GEMMA_MLP_ROWS;
     linear_op alone = n_rows > 1 ? LINEAR_SET : LINEAR_ALONE;
     const attention att = {.n_queries = n_rows, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_kv_heads, .head_dim = cfg->head_dim,
                            .spans[1].len = n_keys};
