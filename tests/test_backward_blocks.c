@@ -1,5 +1,5 @@
-/* test_backward_blocks.c: whole blocks against central differences of the same block in double, for Gemma 1 and 2, everything
- * trained and adapters besides; and the forward of training against that of inference, to the bit. */
+/* test_backward_blocks.c: whole blocks against central differences of the same block in double, for Gemma 1 and 2 and the image
+ * encoder, everything trained and adapters besides; and the forward of training against that of inference, to the bit. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +12,7 @@
 #include "gradient.h"
 #include "model/gemma_train.h"
 #include "model/kv.h"
+#include "model/vit_train.h"
 #include "tensors.h"
 
 /* Values go through some twenty roundings instead of one or two: measured 1.2e-6. */
@@ -58,20 +59,23 @@ static void rotate(double *x, size_t position) {
     }
 }
 
-static void attend(double *mix, const double *q, const double *k, const double *v, const reference *c, const gemma_sequence *s) {
+/* Of one sequence; cfg says scale, cap and window. */
+static void attend(double *mix, const double *q, const double *k, const double *v, const gemma_config *cfg, const gemma_sequence *s) {
+    size_t n_kv = cfg->n_kv_heads;
     for (size_t t = 0; t < s->n_rows; t++) {
         for (size_t n = 0; n < N; n++) {
             double sum = 0, *out = mix + (t * N + n) * H;
             memset(out, 0, H * sizeof *out);
             for (size_t j = 0; j < s->n_rows; j++) {
-                bool sees = t < s->n_prefix ? j < s->n_prefix : j <= t && (!c->cfg.sliding_window || t - j < c->cfg.sliding_window);
+                bool sees = t < s->n_prefix ? j < s->n_prefix : j <= t && (!cfg->sliding_window || t - j < cfg->sliding_window);
+                size_t at = (j * n_kv + n / (N / n_kv)) * H;
                 double z = 0;
                 if (!sees) continue;
-                for (size_t i = 0; i < H; i++) z += q[(t * N + n) * H + i] * k[(j * K + n / (N / K)) * H + i];
-                z *= (double)c->cfg.attn_scale;
-                if (c->cfg.attn_softcap > 0) z = (double)c->cfg.attn_softcap * tanh(z / (double)c->cfg.attn_softcap);
+                for (size_t i = 0; i < H; i++) z += q[(t * N + n) * H + i] * k[at + i];
+                z *= (double)cfg->attn_scale;
+                if (cfg->attn_softcap > 0) z = (double)cfg->attn_softcap * tanh(z / (double)cfg->attn_softcap);
                 sum += exp(z);
-                for (size_t i = 0; i < H; i++) out[i] += exp(z) * v[(j * K + n / (N / K)) * H + i];
+                for (size_t i = 0; i < H; i++) out[i] += exp(z) * v[at + i];
             }
             for (size_t i = 0; i < H; i++) out[i] /= sum;
         }
@@ -104,7 +108,7 @@ static double block_loss(const void *context) {
             for (size_t i = 0; i < N; i++) rotate(q + (t * N + i) * H, t - row);
             for (size_t i = 0; i < K; i++) rotate(k + (t * K + i) * H, t - row);
         }
-        attend(mix + row * N * H, q + row * N * H, k + row * K * H, v + row * K * H, c, &c->sequences[s]);
+        attend(mix + row * N * H, q + row * N * H, k + row * K * H, v + row * K * H, &c->cfg, &c->sequences[s]);
     }
     product(branch, mix, c->w[W_O], n, D, N * H);
     if (c->outer_norms) norm(branch, branch, c->norm[1], n);
@@ -273,6 +277,129 @@ static void test_forward_bits(void **state) {
     each_level(forward_bits);
 }
 
+/* ---- The image encoder's block ---- */
+
+enum { P = 9, V_Q = 0, V_K, V_V, V_O, V_FC1, V_FC2, V_PATCH, N_VIT, PATCH = 12 };
+static const size_t k_vit_rows[] = {D, D, D, D, F, D, D}, k_vit_cols[] = {D, D, D, D, D, F, PATCH};
+
+typedef struct vit_reference {
+    double *x, *dy, *w[N_VIT], *b[N_VIT], *norm[4]; /* norms: norm1_w, norm1_b, norm2_w, norm2_b */
+} vit_reference;
+
+static void layer_norm(double *y, const double *x, const double *w, const double *b) {
+    for (size_t r = 0; r < P; r++) {
+        double mean = 0, var = 0;
+        for (size_t i = 0; i < D; i++) mean += x[r * D + i] / D;
+        for (size_t i = 0; i < D; i++) var += (x[r * D + i] - mean) * (x[r * D + i] - mean) / D;
+        for (size_t i = 0; i < D; i++) y[r * D + i] = (x[r * D + i] - mean) / sqrt(var + 1e-6) * w[i] + b[i];
+    }
+}
+
+static void biased(double *y, const double *x, const vit_reference *c, size_t i) {
+    product(y, x, c->w[i], P, k_vit_rows[i], k_vit_cols[i]);
+    for (size_t r = 0; r < P; r++)
+        for (size_t j = 0; j < k_vit_rows[i]; j++) y[r * k_vit_rows[i] + j] += c->b[i][j];
+}
+
+static double vit_loss(const void *context) {
+    const vit_reference *c = context;
+    static double h[P * D], q[P * D], k[P * D], v[P * D], mix[P * D], x[P * D], branch[P * D], mlp[P * F];
+    const gemma_config cfg = {.n_kv_heads = N, .attn_scale = 1.0f / sqrtf(H)};
+    double loss = 0;
+    layer_norm(h, c->x, c->norm[0], c->norm[1]);
+    biased(q, h, c, V_Q);
+    biased(k, h, c, V_K);
+    biased(v, h, c, V_V);
+    attend(mix, q, k, v, &cfg, &(gemma_sequence){P, P});
+    biased(branch, mix, c, V_O);
+    for (size_t i = 0; i < P * D; i++) x[i] = c->x[i] + branch[i];
+    layer_norm(h, x, c->norm[2], c->norm[3]);
+    biased(mlp, h, c, V_FC1);
+    for (size_t i = 0; i < P * F; i++) mlp[i] = gelu(mlp[i]);
+    biased(branch, mlp, c, V_FC2);
+    for (size_t i = 0; i < P * D; i++) loss += c->dy[i] * (x[i] + branch[i]);
+    return loss;
+}
+
+static void vit_check(exec *e) {
+    static const char *const k_names[] = {"q", "k", "v", "o", "fc1", "fc2"};
+    operand w[N_VIT];
+    float *b[N_VIT], *norms[4], *x = random_floats(P * D, 1, 1), *dx = random_floats(P * D, 2, 1), *position = random_floats(P * D, 3, 1);
+    float *dw[N_VIT], *db[N_VIT], *dnorm[4], *dposition = zeros(P * D), *pixels = random_floats(3 * 36, 4, 1), *out = zeros(P * D), *y = zeros(P * D);
+    vit_reference c = {.x = gradient_doubles(x, P * D), .dy = gradient_doubles(dx, P * D)};
+    for (size_t i = 0; i < N_VIT; i++) {
+        w[i] = random_operand(k_vit_rows[i], k_vit_cols[i], PALI_DTYPE_F32, 20 + i);
+        b[i] = random_floats(k_vit_rows[i], 40 + i, 0.5f);
+        c.w[i] = gradient_doubles(w[i].values, k_vit_rows[i] * k_vit_cols[i]);
+        c.b[i] = gradient_doubles(b[i], k_vit_rows[i]);
+        dw[i] = zeros(k_vit_rows[i] * k_vit_cols[i]);
+        db[i] = zeros(k_vit_rows[i]);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        norms[i] = random_floats(D, 60 + i, 1);
+        c.norm[i] = gradient_doubles(norms[i], D);
+        dnorm[i] = zeros(D);
+    }
+    vit_layer layer = {norms[0], norms[1], w[V_Q].m, w[V_K].m, w[V_V].m, w[V_O].m, b[V_Q], b[V_K], b[V_V], b[V_O],
+                       norms[2], norms[3], w[V_FC1].m, w[V_FC2].m, b[V_FC1], b[V_FC2]};
+    vit v = {.cfg = {.image_size = 6, .patch_size = 2, .n_patches = P, .width = D, .mlp_width = F, .n_layers = 1, .n_heads = N, .norm_eps = 1e-6f},
+             .patch = w[V_PATCH].m, .patch_b = b[V_PATCH], .position = position, .layers = &layer, .post_w = norms[0], .post_b = norms[1], .projector = w[V_O].m};
+    const vit_layer_grad grad = {dnorm[0], dnorm[1], dnorm[2], dnorm[3], {.w = dw[V_Q], .b = db[V_Q]}, {.w = dw[V_K], .b = db[V_K]},
+                                 {.w = dw[V_V], .b = db[V_V]}, {.w = dw[V_O], .b = db[V_O]}, {.w = dw[V_FC1], .b = db[V_FC1]}, {.w = dw[V_FC2], .b = db[V_FC2]}};
+    exec_need need = {0};
+    mem_scratch_free(&e->acts);
+    assert_int_equal(vit_block_backward(e, &v, 0, dx, &grad, x, true), PALI_OK);
+    vit_train_need(&need, e, &v);
+    assert_int_equal(e->acts.n_bytes, need.acts);
+    assert_true(e->shared.n_bytes <= need.shared && e->worker[0].n_bytes <= need.worker);
+    gradient_check("vit dx", dx, c.x, P * D, vit_loss, &c, BLOCK_TOLERANCE);
+    double bias_k = 0, bias_q = 0;
+    for (size_t i = 0; i < V_PATCH; i++) {
+        gradient_check(k_names[i], dw[i], c.w[i], k_vit_rows[i] * k_vit_cols[i], vit_loss, &c, BLOCK_TOLERANCE);
+        if (i != V_K) gradient_check(k_names[i], db[i], c.b[i], k_vit_rows[i], vit_loss, &c, BLOCK_TOLERANCE);
+    }
+    for (size_t i = 0; i < 4; i++) gradient_check("norm", dnorm[i], c.norm[i], D, vit_loss, &c, BLOCK_TOLERANCE);
+    for (size_t i = 0; i < D; i++) {
+        bias_k += fabs((double)db[V_K][i]);
+        bias_q += fabs((double)db[V_Q][i]);
+    }
+    assert_true(bias_k <= 1e-5 * bias_q); /* adding a constant to every key moves no probability */
+
+    /* The embedding is a product with patches, whose gradients test_backward.c has; here: which pixels, and the positions. */
+    const linear_grad patch = {.w = dw[V_PATCH], .b = db[V_PATCH]};
+    assert_int_equal(vit_embed_backward(e, &v, &patch, dposition, dx, pixels), PALI_OK);
+    assert_memory_equal(dposition, dx, P * D * sizeof *dx);
+    for (size_t o = 0; o < D; o++) {
+        for (size_t i = 0; i < PATCH; i++) {
+            double sum = 0;
+            for (size_t t = 0; t < P; t++) sum += (double)dx[t * D + o] * (double)pixels[(i / 4 * 6 + t / 3 * 2 + i % 4 / 2) * 6 + t % 3 * 2 + i % 2];
+            assert_true(fabs(sum - (double)dw[V_PATCH][o * PATCH + i]) <= 1e-5 * (1 + fabs(sum)));
+        }
+    }
+    assert_int_equal(vit_embed(e, &v, y, pixels), PALI_OK); /* the parts of training are vit_forward */
+    assert_int_equal(vit_block_forward(e, &v, 0, y), PALI_OK);
+    for (size_t r = 0; r < P; r++) e->k->layer_norm(y + r * D, y + r * D, norms[0], norms[1], D, 1e-6f);
+    assert_int_equal(vit_forward(e, &v, out, pixels), PALI_OK);
+    assert_memory_equal(out, y, P * D * sizeof *y);
+    for (size_t i = 0; i < N_VIT; i++) {
+        void *const all[] = {b[i], c.w[i], c.b[i], dw[i], db[i]};
+        for (size_t j = 0; j < sizeof all / sizeof *all; j++) free(all[j]);
+        operand_free(&w[i]);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        free(norms[i]);
+        free(c.norm[i]);
+        free(dnorm[i]);
+    }
+    void *const all[] = {x, dx, position, dposition, pixels, out, y, c.x, c.dy};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+static void test_vit_block(void **state) {
+    (void)state;
+    each_level(vit_check);
+}
+
 static void test_threads_change_nothing(void **state) {
     (void)state;
     float *dx[3], *dw[3];
@@ -299,6 +426,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemma_block),
         cmocka_unit_test(test_forward_bits),
+        cmocka_unit_test(test_vit_block),
         cmocka_unit_test(test_threads_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

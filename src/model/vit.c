@@ -6,21 +6,11 @@
 
 #include <math.h>
 
-#include "tensor/attention.h"
+#include "model/vit_block.h"
 #include "tensor/linear.h"
 #include "tensor/norm.h"
 
-/* Where the intermediates of a block live. */
-typedef struct vit_acts {
-    float *x;          /* [P, W] residual stream */
-    float *h;          /* [P, W] normed input of a branch */
-    float *q, *k, *v;  /* [P, W] */
-    float *mix;        /* [P, W] attention output, heads concatenated */
-    float *mlp;        /* [P, F] */
-} vit_acts;
-
-/* rows [P, 3 p p]: patch (r, c) is row r * grid + c; columns run over (channel, row, column) as the weights do. */
-static void patches_gather(float *rows, const float *pixels, const vit_config *cfg) {
+void vit_patches(float *rows, const float *pixels, const vit_config *cfg) {
     size_t p = cfg->patch_size, r = cfg->image_size, grid = r / p;
     for (size_t t = 0; t < cfg->n_patches; t++)
         for (size_t ch = 0; ch < 3; ch++)
@@ -30,29 +20,40 @@ static void patches_gather(float *rows, const float *pixels, const vit_config *c
 
 /* Floats of all activations. */
 static size_t acts_floats(const vit_config *cfg) {
-    size_t patch = 3 * cfg->patch_size * cfg->patch_size, wide = cfg->mlp_width > patch ? cfg->mlp_width : patch;
+    size_t patch = vit_patch_floats(cfg), wide = cfg->mlp_width > patch ? cfg->mlp_width : patch;
     return cfg->n_patches * (6 * cfg->width + wide);
 }
 
-static attention vit_attention(const vit_config *cfg, const vit_acts *a) {
+attention vit_attention(const vit_config *cfg, const vit_acts *a) {
     size_t head_dim = cfg->width / cfg->n_heads;
     return (attention){.out = a->mix, .q = a->q, .n_queries = cfg->n_patches, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_heads,
                        .head_dim = head_dim, .spans = {{.k = a->k, .v = a->v, .len = cfg->n_patches, .ld = cfg->width}},
                        .scale = 1.0f / sqrtf((float)head_dim), .n_prefix = cfg->n_patches};
 }
 
-static pali_status block_forward(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a) {
-    size_t n = cfg->n_patches, w = cfg->width;
-    norm_layer(e, a->h, a->x, l->norm1_w, l->norm1_b, n, w, cfg->norm_eps);
+pali_status vit_block_attention(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a, const float *x) {
+    size_t n = cfg->n_patches;
+    attention att = vit_attention(cfg, a);
+    norm_layer(e, a->h, x, l->norm1_w, l->norm1_b, n, cfg->width, cfg->norm_eps);
     STATUS_TRY(linear(e, a->q, a->h, &l->q, l->q_b, n, LINEAR_SET));
     STATUS_TRY(linear(e, a->k, a->h, &l->k, l->k_b, n, LINEAR_SET));
     STATUS_TRY(linear(e, a->v, a->h, &l->v, l->v_b, n, LINEAR_SET));
-    attention att = vit_attention(cfg, a);
-    STATUS_TRY(attention_forward(e, &att, 1));
+    return attention_forward(e, &att, 1);
+}
+
+pali_status vit_block(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a) {
+    size_t n = cfg->n_patches;
+    STATUS_TRY(vit_block_attention(e, cfg, l, a, a->x));
     STATUS_TRY(linear(e, a->x, a->mix, &l->o, l->o_b, n, LINEAR_ADD));
-    norm_layer(e, a->h, a->x, l->norm2_w, l->norm2_b, n, w, cfg->norm_eps);
+    norm_layer(e, a->h, a->x, l->norm2_w, l->norm2_b, n, cfg->width, cfg->norm_eps);
     STATUS_TRY(linear(e, a->mlp, a->h, &l->fc1, l->fc1_b, n, LINEAR_GELU));
     return linear(e, a->x, a->mlp, &l->fc2, l->fc2_b, n, LINEAR_ADD);
+}
+
+pali_status vit_embed_patches(exec *e, const vit *v, float *x, float *rows, const float *pixels) {
+    vit_patches(rows, pixels, &v->cfg);
+    memcpy(x, v->position, v->cfg.n_patches * v->cfg.width * sizeof *x);
+    return linear(e, x, rows, &v->patch, v->patch_b, v->cfg.n_patches, LINEAR_ADD);
 }
 
 pali_status vit_forward(exec *e, const vit *v, float *vision, const float *pixels) {
@@ -62,13 +63,11 @@ pali_status vit_forward(exec *e, const vit *v, float *vision, const float *pixel
     if (!at) return status_no_memory(acts_floats(cfg) * sizeof *at);
     vit_acts a = {.x = at, .h = at + n * w, .q = at + 2 * n * w, .k = at + 3 * n * w, .v = at + 4 * n * w, .mix = at + 5 * n * w,
                   .mlp = at + 6 * n * w};
-    patches_gather(a.mlp, pixels, cfg);
-    memcpy(a.x, v->position, n * w * sizeof *a.x);
-    STATUS_TRY(linear(e, a.x, a.mlp, &v->patch, v->patch_b, n, LINEAR_ADD));
+    STATUS_TRY(vit_embed_patches(e, v, a.x, a.mlp, pixels));
     exec_tap(e, "vision.embed", -1, a.x, n, w);
     for (size_t i = 0; i < cfg->n_layers; i++) {
         STATUS_TRY(exec_check_cancel(e));
-        STATUS_TRY(block_forward(e, cfg, &v->layers[i], &a));
+        STATUS_TRY(vit_block(e, cfg, &v->layers[i], &a));
         exec_tap(e, "vision.layer", (int)i, a.x, n, w);
     }
     norm_layer(e, vision, a.x, v->post_w, v->post_b, n, w, cfg->norm_eps);
