@@ -206,7 +206,7 @@ static void block_check(exec *e, bool gemma2) {
     exec_need need = {0};
     gemma_block_need(&need, e, &s->g, 0, &s->rows);
     memcpy(dx, s->dy, n * sizeof *dx);
-    assert_int_equal(gemma_block_backward(e, &s->g, 0, dx, &grad, s->x, &s->rows, true), PALI_OK);
+    assert_int_equal(gemma_block_backward(e, &s->g, 0, dx, &grad, s->x, NULL, &s->rows, true), PALI_OK);
     assert_int_equal(e->acts.n_bytes, need.acts);
     assert_true(e->shared.n_bytes <= need.shared && e->worker[0].n_bytes <= need.worker);
     gradient_check("block dx", dx, c.x, n, block_loss, &c, BLOCK_TOLERANCE);
@@ -215,12 +215,20 @@ static void block_check(exec *e, bool gemma2) {
     gradient_check("lora A", da, c.a, R * D, block_loss, &c, BLOCK_TOLERANCE);
     gradient_check("lora B", db, c.b, N * H * R, block_loss, &c, BLOCK_TOLERANCE);
     memcpy(frozen, s->dy, n * sizeof *frozen);
-    assert_int_equal(gemma_block_backward(e, &s->g, 0, frozen, &(gemma_layer_grad){0}, s->x, &s->rows, true), PALI_OK);
+    assert_int_equal(gemma_block_backward(e, &s->g, 0, frozen, &(gemma_layer_grad){0}, s->x, NULL, &s->rows, true), PALI_OK);
     assert_memory_equal(frozen, dx, n * sizeof *dx); /* what is trained changes nothing of what flows on */
+    /* From what the forward kept: the same bits. */
+    float *keep = zeros(gemma_block_keep_floats(&s->g, &s->rows)), *y = zeros(n), *kept_w = zeros(D * F);
+    memcpy(y, s->x, n * sizeof *y);
+    memcpy(frozen, s->dy, n * sizeof *frozen);
+    assert_int_equal(gemma_block_forward(e, &s->g, 0, y, keep, &s->rows), PALI_OK);
+    assert_int_equal(gemma_block_backward(e, &s->g, 0, frozen, &(gemma_layer_grad){.down = {.w = kept_w}}, s->x, keep, &s->rows, true), PALI_OK);
+    assert_memory_equal(frozen, dx, n * sizeof *dx);
+    assert_memory_equal(kept_w, dw[W_DOWN], D * F * sizeof *kept_w);
     /* The lowest trained block: the same gradients of its own. */
     float *last = zeros(k_rows[W_Q] * k_cols[W_Q]);
     memcpy(dx, s->dy, n * sizeof *dx);
-    assert_int_equal(gemma_block_backward(e, &s->g, 0, dx, &(gemma_layer_grad){.q = {.w = last}}, s->x, &s->rows, false), PALI_OK);
+    assert_int_equal(gemma_block_backward(e, &s->g, 0, dx, &(gemma_layer_grad){.q = {.w = last}}, s->x, NULL, &s->rows, false), PALI_OK);
     assert_memory_equal(last, dw[W_Q], k_rows[W_Q] * k_cols[W_Q] * sizeof *last);
     for (size_t i = 0; i < N_MATRICES; i++) {
         free(c.w[i]);
@@ -230,7 +238,7 @@ static void block_check(exec *e, bool gemma2) {
         free(c.norm[i]);
         free(dnorm[i]);
     }
-    void *const all[] = {da, db, dx, frozen, last, c.x, c.dy, c.a, c.b};
+    void *const all[] = {da, db, dx, frozen, last, keep, y, kept_w, c.x, c.dy, c.a, c.b};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     subject_free(s);
 }
@@ -252,8 +260,10 @@ static void forward_bits(exec *e) {
         const gemma_sequence sequences[] = {{40, 28}, {33, 12}};
         subject *s = subject_new(gemma2);
         const gemma_rows rows = {sequences, 2, 73};
-        float *x = random_floats(73 * D, 9, 1), *want = random_floats(73 * D, 9, 1);
-        assert_int_equal(gemma_block_forward(e, &s->g, 0, x, &rows), PALI_OK);
+        float *x = random_floats(73 * D, 9, 1), *want = random_floats(73 * D, 9, 1), *kept = random_floats(73 * D, 9, 1);
+        float *keep = zeros(gemma_block_keep_floats(&s->g, &rows));
+        assert_int_equal(gemma_block_forward(e, &s->g, 0, kept, keep, &rows), PALI_OK);
+        assert_int_equal(gemma_block_forward(e, &s->g, 0, x, NULL, &rows), PALI_OK);
         size_t row = 0;
         for (size_t i = 0; i < 2; row += sequences[i++].n_rows) {
             kv_cache prefix, rest;
@@ -266,6 +276,9 @@ static void forward_bits(exec *e) {
             kv_free(&prefix);
         }
         assert_memory_equal(x, want, 73 * D * sizeof *x);
+        assert_memory_equal(kept, want, 73 * D * sizeof *x);
+        free(keep);
+        free(kept);
         free(x);
         free(want);
         subject_free(s);
@@ -275,6 +288,32 @@ static void forward_bits(exec *e) {
 static void test_forward_bits(void **state) {
     (void)state;
     each_level(forward_bits);
+}
+
+/* More rows than the inside of the MLP has at once. */
+static void test_long_sequence(void **state) {
+    (void)state;
+    const gemma_sequence sequence = {1100, 1060};
+    const gemma_rows rows = {&sequence, 1, 1100};
+    const size_t n = 1100 * D;
+    exec e;
+    assert_int_equal(exec_init(&e, 2), PALI_OK);
+    for (int gemma2 = 0; gemma2 < 2; gemma2++) {
+        subject *s = subject_new(gemma2);
+        float *x = random_floats(n, 1, 1), *y = random_floats(n, 1, 1), *kept = random_floats(n, 1, 1), *keep = zeros(gemma_block_keep_floats(&s->g, &rows));
+        float *dx = random_floats(n, 2, 1), *dx_kept = random_floats(n, 2, 1), *dw = zeros(D * F), *dw_kept = zeros(D * F);
+        assert_int_equal(gemma_block_forward(&e, &s->g, 0, y, NULL, &rows), PALI_OK);
+        assert_int_equal(gemma_block_forward(&e, &s->g, 0, kept, keep, &rows), PALI_OK);
+        assert_memory_equal(y, kept, n * sizeof *y);
+        assert_int_equal(gemma_block_backward(&e, &s->g, 0, dx, &(gemma_layer_grad){.up = {.w = dw}}, x, NULL, &rows, true), PALI_OK);
+        assert_int_equal(gemma_block_backward(&e, &s->g, 0, dx_kept, &(gemma_layer_grad){.up = {.w = dw_kept}}, x, keep, &rows, true), PALI_OK);
+        assert_memory_equal(dx, dx_kept, n * sizeof *dx);
+        assert_memory_equal(dw, dw_kept, D * F * sizeof *dw);
+        void *const all[] = {x, y, kept, keep, dx, dx_kept, dw, dw_kept};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+        subject_free(s);
+    }
+    exec_free(&e);
 }
 
 /* ---- The image encoder's block ---- */
@@ -410,7 +449,7 @@ static void test_threads_change_nothing(void **state) {
         assert_int_equal(exec_init(&e, threads), PALI_OK);
         dx[t] = random_floats(s->rows.n_rows * D, 2, 1);
         dw[t] = zeros(D * F);
-        assert_int_equal(gemma_block_backward(&e, &s->g, 0, dx[t], &(gemma_layer_grad){.down = {.w = dw[t]}}, s->x, &s->rows, true), PALI_OK);
+        assert_int_equal(gemma_block_backward(&e, &s->g, 0, dx[t], &(gemma_layer_grad){.down = {.w = dw[t]}}, s->x, NULL, &s->rows, true), PALI_OK);
         assert_memory_equal(dx[t], dx[0], s->rows.n_rows * D * sizeof **dx);
         assert_memory_equal(dw[t], dw[0], D * F * sizeof **dw);
         exec_free(&e);
@@ -426,6 +465,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemma_block),
         cmocka_unit_test(test_forward_bits),
+        cmocka_unit_test(test_long_sequence),
         cmocka_unit_test(test_vit_block),
         cmocka_unit_test(test_threads_change_nothing),
     };

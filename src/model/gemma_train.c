@@ -8,43 +8,67 @@
 #include "tensor/attention.h"
 #include "tensor/norm.h"
 
-/* Intermediates of a block, and of its backward. */
+/* Intermediates of a block, and of its backward. Rows of the MLP's inside that exist at once: those kept are all, others as many as
+ * GEMMA_MLP_ROWS. */
 typedef struct block {
     exec *e;
     const gemma *g;
     const gemma_layer *l;
     const gemma_rows *rows;
-    size_t n; /* T */
-    gemma_acts a;
-    float *dq, *dmix; /* [T, N, H] */
-    float *dk, *dv;   /* [T, K, H] */
-    float *mid;       /* [T, D] residual stream between the branches */
-    float *h_mlp, *dh, *dbranch; /* [T, D] */
-    float *branch_attn, *branch_mlp; /* [T, D] before their norms in Gemma 2 */
-    float *up, *dmlp; /* [min(T, GEMMA_MLP_ROWS), F]; the gate is in a.mlp */
+    size_t n, layer; /* T */
+    bool kept;       /* what can be kept lies in the caller's memory */
+    /* can be kept */
+    gemma_acts a;    /* but for cos, sin and mlp */
+    float *mid, *h_mlp;              /* [T, D] residual stream between the branches; the MLP's normed input */
+    float *branch_attn, *branch_mlp; /* [T, D] before their norms; Gemma 2 only */
+    float *gate, *up;                /* [rows, F] */
+    /* never kept */
+    float *dmlp;          /* [min(T, GEMMA_MLP_ROWS), F] */
+    float *dq, *dmix;     /* [T, N, H] */
+    float *dk, *dv;       /* [T, K, H] */
+    float *dh, *dbranch;  /* [T, D] */
 } block;
 
-/* Carves what forward needs, or backward as well, out of a block of memory; returns its floats. at may be NULL. */
-static size_t block_carve(block *b, float *at, bool backward) {
+typedef struct array {
+    float **at;
+    size_t n;
+} array;
+
+/* Points the arrays into a block of memory; returns its floats. at may be NULL. */
+static size_t carve(float *at, const array *list, size_t n) {
+    size_t floats = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (at) *list[i].at = at + floats;
+        floats += list[i].n;
+    }
+    return floats;
+}
+
+static size_t mlp_rows(const block *b) {
+    return b->n < GEMMA_MLP_ROWS ? b->n : GEMMA_MLP_ROWS;
+}
+
+/* Where row t of gate and up is. */
+static size_t mlp_at(const block *b, size_t t) {
+    return b->kept ? t * b->g->cfg.mlp_width : 0;
+}
+
+static size_t carve_keep(block *b, float *at) {
     const gemma_config *cfg = &b->g->cfg;
     size_t q = b->n * cfg->n_heads * cfg->head_dim, kv = b->n * cfg->n_kv_heads * cfg->head_dim, x = b->n * cfg->width;
-    size_t angles = b->n * cfg->head_dim / 2, mlp = (b->n < GEMMA_MLP_ROWS ? b->n : GEMMA_MLP_ROWS) * cfg->mlp_width;
-    const struct {
-        float **array;
-        size_t n;
-        bool backward;
-    } list[] = {{&b->a.h, x, false},       {&b->a.q, q, false},   {&b->a.mix, q, false}, {&b->a.k, kv, false},  {&b->a.v, kv, false},
-                {&b->a.mlp, mlp, false},   {&b->a.cos, angles, false}, {&b->a.sin, angles, false},
-                {&b->dq, q, true},         {&b->dmix, q, true},   {&b->dk, kv, true},    {&b->dv, kv, true},    {&b->mid, x, true},
-                {&b->h_mlp, x, true},      {&b->dh, x, true},     {&b->dbranch, x, true}, {&b->branch_attn, x, true},
-                {&b->branch_mlp, x, true}, {&b->up, mlp, true},   {&b->dmlp, mlp, true}};
-    size_t n = 0;
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-        if (list[i].backward && !backward) continue;
-        if (at) *list[i].array = at + n;
-        n += list[i].n;
-    }
-    return n;
+    size_t branch = b->l->norm_attn_out ? x : 0, mlp = (b->kept ? b->n : mlp_rows(b)) * cfg->mlp_width;
+    const array list[] = {{&b->a.h, x},   {&b->a.q, q},   {&b->a.mix, q},            {&b->a.k, kv},               {&b->a.v, kv},  {&b->mid, x},
+                          {&b->h_mlp, x}, {&b->gate, mlp}, {&b->branch_attn, branch}, {&b->branch_mlp, branch}, {&b->up, mlp}};
+    return carve(at, list, sizeof list / sizeof *list);
+}
+
+static size_t carve_rest(block *b, float *at) {
+    const gemma_config *cfg = &b->g->cfg;
+    size_t q = b->n * cfg->n_heads * cfg->head_dim, kv = b->n * cfg->n_kv_heads * cfg->head_dim, x = b->n * cfg->width;
+    size_t angles = b->n * cfg->head_dim / 2;
+    const array list[] = {{&b->a.cos, angles}, {&b->a.sin, angles}, {&b->dmlp, mlp_rows(b) * cfg->mlp_width}, {&b->dq, q}, {&b->dmix, q},
+                          {&b->dk, kv},        {&b->dv, kv},        {&b->dh, x},                              {&b->dbranch, x}};
+    return carve(at, list, sizeof list / sizeof *list);
 }
 
 static void rope_table(const block *b) {
@@ -58,35 +82,41 @@ static void rope_table(const block *b) {
     }
 }
 
-static pali_status block_init(block *b, exec *e, const gemma *g, size_t layer, const gemma_rows *rows, bool backward) {
-    *b = (block){.e = e, .g = g, .l = &g->layers[layer], .rows = rows, .n = rows->n_rows};
-    size_t floats = block_carve(b, NULL, backward);
+static pali_status block_init(block *b, exec *e, const gemma *g, size_t layer, float *keep, const gemma_rows *rows) {
+    *b = (block){.e = e, .g = g, .l = &g->layers[layer], .rows = rows, .n = rows->n_rows, .layer = layer, .kept = keep != NULL};
+    size_t rest = carve_rest(b, NULL), floats = rest + (keep ? 0 : carve_keep(b, NULL));
     float *at = mem_scratch_get(&e->acts, floats, sizeof *at);
     if (!at) return status_no_memory(floats * sizeof *at);
-    (void)block_carve(b, at, backward);
+    (void)carve_rest(b, at);
+    (void)carve_keep(b, keep ? keep : at + rest);
     rope_table(b);
     return PALI_OK;
 }
 
+size_t gemma_block_keep_floats(const gemma *g, const gemma_rows *rows) {
+    block b = {.g = g, .l = &g->layers[0], .n = rows->n_rows, .kept = true};
+    return carve_keep(&b, NULL);
+}
+
 /* What sequence s, whose first row is `row`, looks at. */
-static attention sequence_attention(const block *b, size_t s, size_t row, size_t layer) {
+static attention sequence_attention(const block *b, size_t s, size_t row) {
     const gemma_config *cfg = &b->g->cfg;
     const gemma_sequence *seq = &b->rows->sequences[s];
     size_t q = row * cfg->n_heads * cfg->head_dim, ld = cfg->n_kv_heads * cfg->head_dim;
     return (attention){.out = b->a.mix + q, .q = b->a.q + q, .n_queries = seq->n_rows, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_kv_heads,
                        .head_dim = cfg->head_dim, .spans = {{b->a.k + row * ld, b->a.v + row * ld, seq->n_rows, ld}},
                        .scale = cfg->attn_scale, .softcap = cfg->attn_softcap, .n_prefix = seq->n_prefix,
-                       .window = cfg->layer_slides[layer] ? cfg->sliding_window : 0};
+                       .window = cfg->layer_slides[b->layer] ? cfg->sliding_window : 0};
 }
 
 /* Forward, or backward, of all sequences, ATTENTION_MAX at a time. */
-static pali_status sequences_attend(const block *b, size_t layer, bool backward) {
+static pali_status sequences_attend(const block *b, bool backward) {
     const gemma_config *cfg = &b->g->cfg;
     attention list[ATTENTION_MAX];
     attention_grad grads[ATTENTION_MAX];
     size_t q_row = cfg->n_heads * cfg->head_dim, kv_row = cfg->n_kv_heads * cfg->head_dim, row = 0, n = 0;
     for (size_t s = 0; s < b->rows->n_sequences; row += b->rows->sequences[s++].n_rows) {
-        list[n] = sequence_attention(b, s, row, layer);
+        list[n] = sequence_attention(b, s, row);
         grads[n++] = (attention_grad){b->dmix + row * q_row, b->dq + row * q_row, b->dk + row * kv_row, b->dv + row * kv_row};
         if (n < ATTENTION_MAX && s + 1 < b->rows->n_sequences) continue;
         STATUS_TRY(backward ? attention_backward(b->e, list, grads, n) : attention_forward(b->e, list, n));
@@ -95,12 +125,70 @@ static pali_status sequences_attend(const block *b, size_t layer, bool backward)
     return PALI_OK;
 }
 
-pali_status gemma_block_forward(exec *e, const gemma *g, size_t layer, float *x, const gemma_rows *rows) {
+/* y += norm(branch); `spare` has room for a branch. */
+static void norm_add(const block *b, float *y, float *spare, const float *branch, const float *norm_w, size_t n) {
+    memcpy(spare, branch, n * b->g->cfg.width * sizeof *spare);
+    norm_rms_add(b->e, y, spare, norm_w, n, b->g->cfg.width, b->g->cfg.norm_eps);
+}
+
+/* Everything up to the MLP's normed input. */
+static pali_status attention_inside(const block *b, const float *x) {
+    const gemma_config *cfg = &b->g->cfg;
+    STATUS_TRY(gemma_block_in(b->e, b->g, b->layer, x, &b->a, b->n));
+    STATUS_TRY(sequences_attend(b, false));
+    memcpy(b->mid, x, b->n * cfg->width * sizeof *x);
+    if (b->l->norm_attn_out) {
+        STATUS_TRY(linear(b->e, b->branch_attn, b->a.mix, &b->l->o, NULL, b->n, LINEAR_SET));
+        norm_add(b, b->mid, b->dh, b->branch_attn, b->l->norm_attn_out, b->n);
+    } else {
+        STATUS_TRY(linear(b->e, b->mid, b->a.mix, &b->l->o, NULL, b->n, LINEAR_ADD));
+    }
+    norm_rms(b->e, b->h_mlp, b->mid, b->l->norm_mlp_in, b->n, cfg->width, cfg->norm_eps);
+    return PALI_OK;
+}
+
+/* Of rows t..t+n, the MLP's gate and up, and in Gemma 2 what it gives. */
+static pali_status mlp_inside(const block *b, size_t t, size_t n) {
+    const float *h = b->h_mlp + t * b->g->cfg.width;
+    float *gate = b->gate + mlp_at(b, t), *up = b->up + mlp_at(b, t);
+    STATUS_TRY(linear(b->e, gate, h, &b->l->gate, NULL, n, LINEAR_SET));
+    STATUS_TRY(linear(b->e, up, h, &b->l->up, NULL, n, LINEAR_SET));
+    if (!b->l->norm_mlp_out) return PALI_OK;
+    act_geglu(b->e, b->dmlp, gate, up, n, b->g->cfg.mlp_width);
+    return linear(b->e, b->branch_mlp + t * b->g->cfg.width, b->dmlp, &b->l->down, NULL, n, LINEAR_SET);
+}
+
+/* x = mid + the MLP's branch, of rows t..t+n. */
+static pali_status mlp_out(const block *b, float *x, size_t t, size_t n) {
+    size_t d = b->g->cfg.width;
+    memcpy(x + t * d, b->mid + t * d, n * d * sizeof *x);
+    if (b->l->norm_mlp_out) {
+        norm_add(b, x + t * d, b->dh, b->branch_mlp + t * d, b->l->norm_mlp_out, n);
+        return PALI_OK;
+    }
+    act_geglu(b->e, b->dmlp, b->gate + mlp_at(b, t), b->up + mlp_at(b, t), n, b->g->cfg.mlp_width);
+    return linear(b->e, x + t * d, b->dmlp, &b->l->down, NULL, n, LINEAR_ADD);
+}
+
+static size_t min_of(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+pali_status gemma_block_forward(exec *e, const gemma *g, size_t layer, float *x, float *keep, const gemma_rows *rows) {
     block b;
-    STATUS_TRY(block_init(&b, e, g, layer, rows, false));
-    STATUS_TRY(gemma_block_in(e, g, layer, x, &b.a, b.n));
-    STATUS_TRY(sequences_attend(&b, layer, false));
-    return gemma_block_out(e, g, layer, x, &b.a, b.n);
+    STATUS_TRY(block_init(&b, e, g, layer, keep, rows));
+    if (!keep) {
+        b.a.mlp = b.dmlp;
+        STATUS_TRY(gemma_block_in(e, g, layer, x, &b.a, b.n));
+        STATUS_TRY(sequences_attend(&b, false));
+        return gemma_block_out(e, g, layer, x, &b.a, b.n);
+    }
+    STATUS_TRY(attention_inside(&b, x));
+    for (size_t t = 0; t < b.n; t += GEMMA_MLP_ROWS) {
+        STATUS_TRY(mlp_inside(&b, t, min_of(b.n - t, GEMMA_MLP_ROWS)));
+        STATUS_TRY(mlp_out(&b, x, t, min_of(b.n - t, GEMMA_MLP_ROWS)));
+    }
+    return PALI_OK;
 }
 
 /* The gradient by the output of a branch's last product: dy itself, or through Gemma 2's norm of `branch`, into out. */
@@ -111,31 +199,25 @@ static pali_status branch_backward(const block *b, const float **dbranch, float 
     return norm_rms_backward(b->e, out, dnorm, dy, branch, norm_w, n, b->g->cfg.width, b->g->cfg.norm_eps, false);
 }
 
-/* dx, by the block's output, becomes that by mid. Rows t.. of the MLP, whose inside is computed again. */
+/* dx, by the block's output, becomes that by mid: rows t..t+n, whose gate and up are there. */
 static pali_status mlp_backward(const block *b, float *dx, const gemma_layer_grad *grad, size_t t, size_t n) {
     exec *e = b->e;
     const gemma_layer *l = b->l;
     const gemma_config *cfg = &b->g->cfg;
     size_t d = cfg->width;
-    float *gate = b->a.mlp, *h = b->h_mlp + t * d, *dh = b->dh + t * d, *branch = b->branch_mlp + t * d;
+    float *gate = b->gate + mlp_at(b, t), *up = b->up + mlp_at(b, t), *h = b->h_mlp + t * d, *dh = b->dh + t * d;
     const float *dy;
-    STATUS_TRY(linear(e, gate, h, &l->gate, NULL, n, LINEAR_SET));
-    STATUS_TRY(linear(e, b->up, h, &l->up, NULL, n, LINEAR_SET));
-    if (l->norm_mlp_out) {
-        STATUS_TRY(linear_geglu(e, b->dmlp, h, &l->gate, &l->up, n, LINEAR_SET));
-        STATUS_TRY(linear(e, branch, b->dmlp, &l->down, NULL, n, LINEAR_SET));
-    }
-    STATUS_TRY(branch_backward(b, &dy, b->dbranch + t * d, grad->norm_mlp_out, dx + t * d, branch, l->norm_mlp_out, n));
+    STATUS_TRY(branch_backward(b, &dy, b->dbranch + t * d, grad->norm_mlp_out, dx + t * d, b->branch_mlp + t * d, l->norm_mlp_out, n));
     STATUS_TRY(linear_backward(e, b->dmlp, NULL, dy, NULL, &l->down, n, LINEAR_SET));
-    act_geglu_backward(e, gate, b->up, b->dmlp, n, cfg->mlp_width);
+    act_geglu_backward(e, gate, up, b->dmlp, n, cfg->mlp_width);
     STATUS_TRY(linear_backward(e, NULL, &grad->down, dy, b->dmlp, &l->down, n, LINEAR_SET));
     STATUS_TRY(linear_backward(e, dh, &grad->gate, gate, h, &l->gate, n, LINEAR_SET));
-    STATUS_TRY(linear_backward(e, dh, &grad->up, b->up, h, &l->up, n, LINEAR_ADD));
+    STATUS_TRY(linear_backward(e, dh, &grad->up, up, h, &l->up, n, LINEAR_ADD));
     return norm_rms_backward(e, dx + t * d, grad->norm_mlp_in, dh, b->mid + t * d, l->norm_mlp_in, n, d, cfg->norm_eps, true);
 }
 
 /* dx, by mid, becomes that by x. */
-static pali_status attention_branch_backward(const block *b, float *dx, const gemma_layer_grad *grad, const float *x, size_t layer, bool goes_on) {
+static pali_status attention_branch_backward(const block *b, float *dx, const gemma_layer_grad *grad, const float *x, bool goes_on) {
     exec *e = b->e;
     const gemma_layer *l = b->l;
     const gemma_config *cfg = &b->g->cfg;
@@ -143,7 +225,7 @@ static pali_status attention_branch_backward(const block *b, float *dx, const ge
     float *dh = goes_on || grad->norm_attn_in ? b->dh : NULL;
     STATUS_TRY(branch_backward(b, &dy, b->dbranch, grad->norm_attn_out, dx, b->branch_attn, l->norm_attn_out, b->n));
     STATUS_TRY(linear_backward(e, b->dmix, &grad->o, dy, b->a.mix, &l->o, b->n, LINEAR_SET));
-    STATUS_TRY(sequences_attend(b, layer, true));
+    STATUS_TRY(sequences_attend(b, true));
     e->k->scale(b->a.sin, b->a.sin, b->n * cfg->head_dim / 2, -1);
     gemma_rope(e, cfg, b->dq, b->dk, b->a.cos, b->a.sin, b->n);
     STATUS_TRY(linear_backward(e, dh, &grad->q, b->dq, b->a.h, &l->q, b->n, LINEAR_SET));
@@ -153,35 +235,28 @@ static pali_status attention_branch_backward(const block *b, float *dx, const ge
     return norm_rms_backward(e, dx, grad->norm_attn_in, dh, x, l->norm_attn_in, b->n, cfg->width, cfg->norm_eps, true);
 }
 
-pali_status gemma_block_backward(exec *e, const gemma *g, size_t layer, float *dx, const gemma_layer_grad *grad, const float *x,
+pali_status gemma_block_backward(exec *e, const gemma *g, size_t layer, float *dx, const gemma_layer_grad *grad, const float *x, float *keep,
                                  const gemma_rows *rows, bool goes_on) {
-    const gemma_config *cfg = &g->cfg;
     block b;
-    STATUS_TRY(block_init(&b, e, g, layer, rows, true));
-    STATUS_TRY(gemma_block_in(e, g, layer, x, &b.a, b.n));
-    STATUS_TRY(sequences_attend(&b, layer, false));
-    memcpy(b.mid, x, b.n * cfg->width * sizeof *x);
-    if (b.l->norm_attn_out) {
-        STATUS_TRY(linear(e, b.branch_attn, b.a.mix, &b.l->o, NULL, b.n, LINEAR_SET));
-        norm_rms(e, b.dh, b.branch_attn, b.l->norm_attn_out, b.n, cfg->width, cfg->norm_eps);
-        e->k->add(b.mid, b.dh, b.n * cfg->width);
-    } else {
-        STATUS_TRY(linear(e, b.mid, b.a.mix, &b.l->o, NULL, b.n, LINEAR_ADD));
+    STATUS_TRY(block_init(&b, e, g, layer, keep, rows));
+    if (!keep) STATUS_TRY(attention_inside(&b, x));
+    for (size_t t = 0; t < b.n; t += GEMMA_MLP_ROWS) {
+        size_t n = min_of(b.n - t, GEMMA_MLP_ROWS);
+        if (!keep) STATUS_TRY(mlp_inside(&b, t, n));
+        STATUS_TRY(mlp_backward(&b, dx, grad, t, n));
     }
-    norm_rms(e, b.h_mlp, b.mid, b.l->norm_mlp_in, b.n, cfg->width, cfg->norm_eps);
-    for (size_t t = 0; t < b.n; t += GEMMA_MLP_ROWS) STATUS_TRY(mlp_backward(&b, dx, grad, t, b.n - t < GEMMA_MLP_ROWS ? b.n - t : GEMMA_MLP_ROWS));
-    return attention_branch_backward(&b, dx, grad, x, layer, goes_on);
+    return attention_branch_backward(&b, dx, grad, x, goes_on);
 }
 
 void gemma_block_need(exec_need *need, exec *e, const gemma *g, size_t layer, const gemma_rows *rows) {
-    block b = {.e = e, .g = g, .l = &g->layers[layer], .rows = rows, .n = rows->n_rows};
-    size_t n = b.n, mlp_rows = n < GEMMA_MLP_ROWS ? n : GEMMA_MLP_ROWS;
+    block b = {.e = e, .g = g, .l = &g->layers[layer], .rows = rows, .n = rows->n_rows, .layer = layer};
+    size_t n = b.n, n_mlp = mlp_rows(&b);
     const struct {
         const mat *w, *up;
         size_t n;
-    } list[] = {{&b.l->q, NULL, n}, {&b.l->k, NULL, n}, {&b.l->v, NULL, n}, {&b.l->o, NULL, n}, {&b.l->gate, NULL, mlp_rows}, {&b.l->up, NULL, mlp_rows},
-                {&b.l->gate, &b.l->up, mlp_rows}, {&b.l->down, NULL, mlp_rows}};
-    exec_need_grow(&need->acts, block_carve(&b, NULL, true) * sizeof(float));
+    } list[] = {{&b.l->q, NULL, n}, {&b.l->k, NULL, n}, {&b.l->v, NULL, n}, {&b.l->o, NULL, n}, {&b.l->gate, NULL, n_mlp}, {&b.l->up, NULL, n_mlp},
+                {&b.l->gate, &b.l->up, n_mlp}, {&b.l->down, NULL, n_mlp}};
+    exec_need_grow(&need->acts, (carve_rest(&b, NULL) + carve_keep(&b, NULL)) * sizeof(float));
     norm_backward_need(need, n);
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         linear_need(need, e, list[i].w, list[i].up, list[i].n, LINEAR_SET);
@@ -191,7 +266,7 @@ void gemma_block_need(exec_need *need, exec *e, const gemma *g, size_t layer, co
     for (size_t s = 0; s < rows->n_sequences; s += ATTENTION_MAX) {
         size_t n_batch = rows->n_sequences - s < ATTENTION_MAX ? rows->n_sequences - s : ATTENTION_MAX;
         for (size_t i = 0; i < n_batch; i++) {
-            batch[i] = sequence_attention(&b, s + i, 0, layer);
+            batch[i] = sequence_attention(&b, s + i, 0);
             attention_need(need, e, &batch[i]);
         }
         attention_backward_need(need, e, batch, n_batch);

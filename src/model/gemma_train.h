@@ -1,5 +1,6 @@
-/* gemma_train.h: the blocks of gemma.h for training (spec training 2): whole sequences, prefix and answer, without caches. The
- * residual stream before a block is all that need be kept of it: backward computes the rest again. */
+/* gemma_train.h: the blocks of gemma.h for training (spec training 2): whole sequences, prefix and answer, without caches. Of a block
+ * the caller keeps the residual stream before it, and if there is memory what the forward computed inside (at 271 rows of the 3B
+ * model 47 MB a layer); otherwise backward computes that again, which costs one more forward. Both ways give the same bits. */
 #ifndef PALI_MODEL_GEMMA_TRAIN_H
 #define PALI_MODEL_GEMMA_TRAIN_H
 
@@ -23,12 +24,15 @@ typedef struct gemma_layer_grad {
     linear_grad q, k, v, o, gate, up, down;
 } gemma_layer_grad;
 
-/* x [T, D] through one block, in place: the bits of gemma_forward. */
-pali_status gemma_block_forward(exec *e, const gemma *g, size_t layer, float *x, const gemma_rows *rows);
+/* Floats that keep a block's inside. */
+size_t gemma_block_keep_floats(const gemma *g, const gemma_rows *rows);
 
-/* dx [T, D], in: the gradient by what the block made of x; out: by x. goes_on false: nothing before the block is trained, and
- * what is left in dx means nothing. */
-pali_status gemma_block_backward(exec *e, const gemma *g, size_t layer, float *dx, const gemma_layer_grad *grad, const float *x,
+/* x [T, D] through one block, in place: the bits of gemma_forward. keep [gemma_block_keep_floats]: filled; NULL: not kept. */
+pali_status gemma_block_forward(exec *e, const gemma *g, size_t layer, float *x, float *keep, const gemma_rows *rows);
+
+/* dx [T, D], in: the gradient by what the block made of x; out: by x. keep: what forward filled, which is used up; NULL: computed
+ * again from x. goes_on false: nothing before the block is trained, and what is left in dx means nothing. */
+pali_status gemma_block_backward(exec *e, const gemma *g, size_t layer, float *dx, const gemma_layer_grad *grad, const float *x, float *keep,
                                  const gemma_rows *rows, bool goes_on);
 
 /* Adds what both need for one layer; data of the weights is not looked at. */

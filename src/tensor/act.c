@@ -1,9 +1,29 @@
 #include "tensor/act.h"
 
+#include <string.h>
+
 typedef struct job {
     float *x, *up, *dy;
     size_t n;
 } job;
+
+typedef struct forward_job {
+    float *y;
+    const float *gate, *up;
+    size_t n;
+} forward_job;
+
+static void forward_rows(const exec *e, void *context, size_t begin, size_t end) {
+    const forward_job *j = context;
+    size_t n = (end - begin) * j->n;
+    memcpy(j->y + begin * j->n, j->gate + begin * j->n, n * sizeof *j->y);
+    e->k->geglu(j->y + begin * j->n, j->up + begin * j->n, n);
+}
+
+void act_geglu(exec *e, float *y, const float *gate, const float *up, size_t rows, size_t n) {
+    forward_job j = {y, gate, up, n};
+    exec_rows(e, rows, n, forward_rows, &j);
+}
 
 static void gelu_rows(const exec *e, void *context, size_t begin, size_t end) {
     const job *j = context;
