@@ -1,20 +1,10 @@
 /* tiles.h: a product cut into tiles of the file's own `tile`. Defines tiles_run; a file includes it once. */
 
-/* Rows of c lie far apart and are touched once a panel: no processor guesses the next tile's, so it is asked for ahead. A quarter of the
- * time of dw += dy^T x was spent waiting for them. */
-static inline void tile_ahead(const float *c, size_t ldc, size_t n) {
-    for (size_t r = 0; r < MR; r++)
-        for (size_t j = 0; j < n; j += 64 / sizeof *c) __builtin_prefetch(c + r * ldc + j, 1);
-}
-
 /* All rows against the first `vectors` vectors of the panel. */
 static inline __attribute__((always_inline)) void columns(float *c, size_t ldc, const TILE_TYPE *a, size_t lda, const TILE_TYPE *panel,
                                                           size_t m, const size_t vectors, size_t n, size_t k, bool accumulate) {
     size_t r = 0;
-    for (; r + MR <= m; r += MR) {
-        if (r + 2 * MR <= m) tile_ahead(c + (r + MR) * ldc, ldc, n);
-        tile(c + r * ldc, ldc, a + r * lda, lda, panel, MR, vectors, n, k, accumulate);
-    }
+    for (; r + MR <= m; r += MR) tile(c + r * ldc, ldc, a + r * lda, lda, panel, MR, vectors, n, k, accumulate);
     for (; r + 2 <= m; r += 2) tile(c + r * ldc, ldc, a + r * lda, lda, panel, 2, vectors, n, k, accumulate);
     if (r < m) tile(c + r * ldc, ldc, a + r * lda, lda, panel, 1, vectors, n, k, accumulate);
 }
