@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "golden.h"
 #include "io/npz.h"
+#include "model/config_json.h"
 #include "model/config_npz.h"
 #include "model/model.h"
 #include "model/save.h"
@@ -625,8 +626,14 @@ static void reads_queries_keys_and_values_together(void **state) {
     assert_int_equal(array_find(&a, "llm/layers/attn/qkv_einsum/w")->dims[1], 3);
     home_new(&h, dir);
     (void)snprintf(dir, sizeof dir, "%s/config.json", h.dir);
-    assert_int_equal(unlink(dir), 0); /* which is of other sizes: what is not in the arrays has Gemma's defaults */
+    assert_int_equal(unlink(dir), 0); /* which is of other sizes */
     home_model(&h, &a, UNSTACKED);
+    assert_int_equal(model_load(&m, h.path, &(model_options){.n_threads = 1}), PALI_ERR_FORMAT);
+    assert_non_null(strstr(status_message(), "a Gemma 2 of no released size (width 10, 2 layers): expected a config.json beside it"));
+    char *text;
+    check(config_json_text(&text, &c, "float32", NULL, NULL));
+    check(file_write_atomic(dir, text, strlen(text)));
+    mem_free(text);
     check(model_load(&m, h.path, &(model_options){.n_threads = 1}));
     assert_same_model(m, random);
     for (size_t i = 0; i < hf.n_entries; i++) mem_free(hf.entries[i].name);

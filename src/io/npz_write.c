@@ -145,10 +145,10 @@ static pali_status member_add(npz_writer *w, const char *name, uint64_t n_bytes)
 
 pali_status npz_writer_array(npz_writer *w, const char *name, npy_dtype dtype, size_t n_dims, const size_t *dims) {
     record header = {.n = 0};
-    const char *descr = dtype == NPY_F32 ? "<f4" : dtype == NPY_F16 ? "<f2" : "|V2";
+    const char *descr = dtype == NPY_F32 ? "<f4" : dtype == NPY_F16 ? "<f2" : dtype == NPY_U8 ? "|u1" : "|V2";
     if (w->n_left) return status_fail(PALI_ERR_INTERNAL, "%s: %s: the array before it is not whole", w->file.path, name);
     if (strlen(name) > MAX_HEADER / 2 || n_dims > NPY_MAX_DIMS) return status_fail(PALI_ERR_LIMIT, "%s: %s: name too long or too many dims", w->file.path, name);
-    w->n_left = dtype == NPY_F32 ? 4 : 2;
+    w->n_left = dtype == NPY_F32 ? 4 : dtype == NPY_U8 ? 1 : 2;
     for (size_t i = 0; i < n_dims; i++) w->n_left *= dims[i];
     array_header(&header, descr, n_dims, dims);
     STATUS_TRY(member_add(w, name, header.n + w->n_left));

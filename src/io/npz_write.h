@@ -25,7 +25,7 @@ typedef struct npz_writer {
 } npz_writer;
 
 pali_status npz_writer_open(npz_writer *w, const char *path);
-/* Begins an array, whose data follows; `name` without .npy. F32, BF16 and F16. */
+/* Begins an array, whose data follows; `name` without .npy. F32, BF16, F16 and U8. */
 pali_status npz_writer_array(npz_writer *w, const char *name, npy_dtype dtype, size_t n_dims, const size_t *dims);
 pali_status npz_writer_data(npz_writer *w, const void *data, size_t n_bytes);
 /* All data must be there. */

@@ -98,10 +98,19 @@ static pali_status sizes_check(config *c, const char *path) {
     return PALI_OK;
 }
 
-/* The sizes stay those of the arrays, the rest is config.json's. */
-static pali_status config_adopt(config *c, const char *path, const char *config_path) {
-    config stated;
-    STATUS_TRY(config_load(&stated, config_path));
+/* The text of the config that a file of ours brings along. */
+static pali_status array_parse(config *out, weights_entry *array, const char *path) {
+    if (strcmp(array->dtype_name, "u8") != 0 || array->n_dims != 1)
+        return status_fail(PALI_ERR_FORMAT, "%s: %s: expected one dim of bytes", path, array->file_name);
+    array->used = true;
+    if (array->unpack) STATUS_TRY(array->unpack(array));
+    pali_status s = config_parse(out, (const char *)array->data, array->n_bytes, path);
+    if (array->unpack) array->release(array);
+    return s;
+}
+
+/* The sizes stay those of the arrays, the rest is what config.json, or the array of that name, has stated. */
+static pali_status config_adopt(config *c, config stated, const char *path, const char *config_path) {
     if (stated.text.generation != c->text.generation)
         return status_fail(PALI_ERR_FORMAT, "%s: text_config: model_type: Gemma %d, but %s has the norms of Gemma %d", config_path, stated.text.generation, path,
                            c->text.generation);
@@ -116,7 +125,7 @@ static pali_status config_adopt(config *c, const char *path, const char *config_
     return PALI_OK;
 }
 
-pali_status config_npz_read(config *out, const weights *w, const char *path, const char *config_path) {
+pali_status config_npz_read(config *out, weights *w, const char *path, const char *config_path) {
     config *c = out;
     *c = (config){0};
     for (size_t i = 0; i < N_SIZES; i++) STATUS_TRY(size_read(c, w, &k_sizes[i], path));
@@ -127,5 +136,16 @@ pali_status config_npz_read(config *out, const weights *w, const char *path, con
     c->vit.norm_eps = 1e-6f;
     if (config_text_released(&c->text)) return PALI_OK;
     c->text.attn_scale = 1.0f / sqrtf((float)c->text.head_dim);
-    return config_path ? config_adopt(c, path, config_path) : PALI_OK;
+    weights_entry *array = weights_find(w, CONFIG_NPZ_ARRAY);
+    config stated;
+    if (array) {
+        STATUS_TRY(array_parse(&stated, array, path));
+        return config_adopt(c, stated, path, path);
+    }
+    if (config_path) {
+        STATUS_TRY(config_load(&stated, config_path));
+        return config_adopt(c, stated, path, config_path);
+    }
+    if (c->text.generation == 1) return PALI_OK;
+    return status_fail(PALI_ERR_FORMAT, "%s: a Gemma 2 of no released size (width %zu, %zu layers): expected a config.json beside it", path, c->text.width, c->text.n_layers);
 }

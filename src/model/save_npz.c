@@ -1,4 +1,5 @@
-/* save_npz.c: model -> one .npz file as big_vision has them (spec inference 3.4): weights and nothing else. An array holds a
+/* save_npz.c: model -> one .npz file as big_vision has them (spec inference 3.4): weights, and of sizes that were never
+ * released the config, as an array of bytes. An array holds a
  * weight of all layers, so the table of tensors is gone through once for each array; inputs come before outputs, so a matrix is
  * turned on its way, some of its columns at a time. Arrays have one dtype: where layers differ, it is f32, which holds all.
  *
@@ -11,6 +12,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "io/npz_write.h"
+#include "model/config_json.h"
+#include "model/config_npz.h"
 #include "model/saver.h"
 #include "tensor/strided.h"
 
@@ -140,11 +143,25 @@ static pali_status array_write(npz_save *s, const spec_tensor *first) {
     return PALI_OK;
 }
 
+/* The arrays tell the sizes, and the sizes of a released model the rest; others need their config. */
+static pali_status config_write(npz_save *s) {
+    config cfg = s->v->m->cfg;
+    char *text;
+    if (config_text_released(&cfg.text)) return PALI_OK;
+    STATUS_TRY(config_json_text(&text, &s->v->m->cfg, "float32", NULL, NULL));
+    const size_t n = strlen(text);
+    pali_status status = npz_writer_array(&s->file, CONFIG_NPZ_ARRAY, NPY_U8, 1, &n);
+    if (status == PALI_OK) status = npz_writer_data(&s->file, text, n);
+    mem_free(text);
+    return status;
+}
+
 static pali_status arrays_write(npz_save *s) {
     const spec *all = &s->v->m->spec;
     for (size_t i = 0; i < all->n; i++) s->v->n_total += dtype_bytes(array_dtype(s->v, &all->tensors[i]), spec_n_elements(&all->tensors[i]));
     for (size_t i = 0; i < all->n; i++)
         if (is_first(all, i)) STATUS_TRY(array_write(s, &all->tensors[i]));
+    STATUS_TRY(config_write(s));
     return npz_writer_commit(&s->file);
 }
 
