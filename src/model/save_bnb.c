@@ -83,23 +83,29 @@ static void encode_task(void *context, size_t task, size_t worker) {
 }
 
 /* The whole matrix into the saver's buffer: scales, then codes. */
-static pali_status encode(saver *v, const spec_tensor *t, pali_dtype dtype) {
+static pali_status encode(saver *v, const spec_tensor *t, pali_dtype dtype, bool measured) {
     const mat *from = t->matrix;
     size_t scales = codes_n_scales(dtype, from->rows, from->cols) * sizeof(float);
     STATUS_TRY(saver_buffer(v, scales + codes_bytes(dtype, from->rows, from->cols)));
     STATUS_TRY(exec_worker_scratch(&v->e, from->cols * sizeof(float)));
-    const coded c = {.data = v->buffer + scales, .scales = v->buffer, .cols = from->cols};
+    coded c = {.data = v->buffer + scales, .scales = v->buffer, .cols = from->cols, .rounding = PALI_DTYPE_F32};
     const mat to = {.dtype = dtype, .rows = from->rows, .cols = from->cols, .data = c.data, .codes = &c};
     encode_job j = {.v = v, .from = from, .to = &to, .rows_per_task = ENCODE_ROWS};
     pool_run(v->e.pool, (from->rows + ENCODE_ROWS - 1) / ENCODE_ROWS, encode_task, &j);
-    return j.unfit ? saver_unfit(v, t, dtype) : PALI_OK;
+    if (j.unfit) return saver_unfit(v, t, dtype);
+    if (!measured) return PALI_OK;
+    if (dtype != PALI_DTYPE_INT8) { /* as they will be read */
+        memcpy(c.table, dtype == PALI_DTYPE_NF4 ? k_codes_nf4 : k_codes_fp4, sizeof c.table);
+        c.rounding = rounding_of(from);
+    }
+    return saver_merge_measure(v, t, &to, 0);
 }
 
 pali_status save_bnb_put(saver *v, const spec_tensor *t, pali_dtype dtype, const bnb_part *part, saver_put put, void *user) {
     const mat *w = t->matrix;
     const void *data = part->small;
     if (part->is_codes || part->is_scales) {
-        if (!as_held(w, dtype)) STATUS_TRY(encode(v, t, dtype));
+        if (!as_held(w, dtype)) STATUS_TRY(encode(v, t, dtype, part->is_codes)); /* twice: a tensor each of scales and codes */
         const uint8_t *codes = as_held(w, dtype) ? w->codes->data : v->buffer + codes_n_scales(dtype, w->rows, w->cols) * sizeof(float);
         const uint8_t *scales = as_held(w, dtype) ? w->codes->scales : v->buffer;
         data = part->is_codes ? codes : scales;

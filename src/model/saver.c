@@ -93,29 +93,7 @@ typedef struct convert_job {
     uint8_t *out;
     size_t first, n_rows, rows_per_task;
     atomic_bool unfit; /* a row could not be converted */
-    merge_norms *norms; /* [n_rows]; NULL: not wanted */
 } convert_job;
-
-/* What merging was to make of a row, and what rounding made of that. */
-static void row_measure(const convert_job *j, size_t row, float *merged) {
-    const kernels *k = j->v->e.k;
-    const size_t n = j->from->cols;
-    float *base = merged + n, *stored = base + n;
-    mat bare = *j->from;
-    const mat out = {.dtype = j->to, .rows = j->n_rows, .cols = n, .data = j->out};
-    merge_norms sum = {0};
-    bare.lora = NULL;
-    mat_rows_f32(k, merged, j->from, j->first + row, 1);
-    mat_rows_f32(k, base, &bare, j->first + row, 1);
-    mat_rows_f32(k, stored, &out, row, 1);
-    for (size_t i = 0; i < n; i++) {
-        double error = (double)stored[i] - (double)merged[i], update = (double)merged[i] - (double)base[i];
-        sum.error += error * error;
-        sum.merged += (double)merged[i] * (double)merged[i];
-        sum.update += update * update;
-    }
-    j->norms[row] = sum;
-}
 
 static void convert_task(void *context, size_t task, size_t worker) {
     convert_job *j = context;
@@ -123,7 +101,35 @@ static void convert_task(void *context, size_t task, size_t worker) {
     const exec *e = &j->v->e;
     bool fits = mat_rows_convert(e->k, j->out + begin * dtype_bytes(j->to, j->from->cols), j->to, j->from, j->first + begin, n, e->worker[worker].data);
     if (!fits) atomic_store(&j->unfit, true);
-    for (size_t r = 0; r < n && fits && j->norms; r++) row_measure(j, begin + r, e->worker[worker].data);
+}
+
+/* ---- What merging was to make, and what rounding made of that ---- */
+
+typedef struct measure_job {
+    const exec *e;
+    const mat *from, *out;
+    size_t first; /* the row of `from` that is row 0 of `out` */
+    merge_norms *norms;
+} measure_job;
+
+static void measure_task(void *context, size_t row, size_t worker) {
+    const measure_job *j = context;
+    const kernels *k = j->e->k;
+    const size_t n = j->from->cols;
+    float *merged = j->e->worker[worker].data, *base = merged + n, *stored = base + n;
+    mat bare = *j->from;
+    merge_norms sum = {0};
+    bare.lora = NULL;
+    mat_rows_f32(k, merged, j->from, j->first + row, 1);
+    mat_rows_f32(k, base, &bare, j->first + row, 1);
+    mat_rows_f32(k, stored, j->out, row, 1);
+    for (size_t i = 0; i < n; i++) {
+        double error = (double)stored[i] - (double)merged[i], update = (double)merged[i] - (double)base[i];
+        sum.error += error * error;
+        sum.merged += (double)merged[i] * (double)merged[i];
+        sum.update += update * update;
+    }
+    j->norms[row] = sum;
 }
 
 static void merge_matrix_begin(merge_report *m, const spec_tensor *t) {
@@ -154,6 +160,17 @@ static void merge_add(merge_report *m, const spec_tensor *t, const merge_norms *
     }
 }
 
+pali_status saver_merge_measure(saver *v, const spec_tensor *t, const mat *out, size_t first) {
+    measure_job j = {&v->e, t->matrix, out, first, NULL};
+    if (!v->o->merge || !t->matrix || !t->matrix->lora) return PALI_OK;
+    STATUS_TRY(exec_worker_scratch(&v->e, 3 * out->cols * sizeof(float)));
+    j.norms = mem_scratch_get(&v->norms, out->rows, sizeof *j.norms);
+    if (!j.norms) return status_no_memory(out->rows * sizeof *j.norms);
+    pool_run(v->e.pool, out->rows, measure_task, &j);
+    merge_add(v->o->merge, t, j.norms, out->rows);
+    return PALI_OK;
+}
+
 pali_status saver_unfit(const saver *v, const spec_tensor *t, pali_dtype to) {
     return weights_unfit(v->m->path ? v->m->path : v->m->name, t->name, to);
 }
@@ -165,16 +182,12 @@ static size_t whole_bytes(const mat *m) {
 
 pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows, uint8_t *out) {
     mat from = saver_rows(t);
-    convert_job j = {v, &from, to, out, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false, NULL};
-    bool measured = v->o->merge && from.lora;
-    const size_t n_convert = mat_scratch_floats(&from), n_measure = measured ? 3 * from.cols : 0;
-    STATUS_TRY(exec_worker_scratch(&v->e, (n_convert > n_measure ? n_convert : n_measure) * sizeof(float)));
-    if (measured && !(j.norms = mem_scratch_get(&v->norms, n_rows, sizeof *j.norms))) return status_no_memory(n_rows * sizeof *j.norms);
+    convert_job j = {v, &from, to, out, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false};
+    STATUS_TRY(exec_worker_scratch(&v->e, mat_scratch_floats(&from) * sizeof(float)));
     if (first == 0) file_map_fetch(from.data, whole_bytes(&from));
     pool_run(v->e.pool, (n_rows + j.rows_per_task - 1) / j.rows_per_task, convert_task, &j);
     if (j.unfit) return saver_unfit(v, t, to);
-    if (measured) merge_add(v->o->merge, t, j.norms, n_rows);
-    return PALI_OK;
+    return saver_merge_measure(v, t, &(mat){.dtype = to, .rows = n_rows, .cols = from.cols, .data = out}, first);
 }
 
 void saver_drop(const saver *v, const spec_tensor *t, size_t first, size_t n_rows) {

@@ -38,7 +38,9 @@ pali_status saver_no_codes(const saver *v);
 pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, saver_put put, void *user);
 /* Some rows into memory, converted by all threads. */
 pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows, uint8_t *out);
-/* After the last tensor: completes the report of o->merge. */
+/* Counts in the report of o->merge what is lost by writing `out` for as many rows of a tensor with adapters; rows come in order. */
+pali_status saver_merge_measure(saver *v, const spec_tensor *t, const mat *out, size_t first);
+/* After the last tensor: completes that report. */
 void saver_merge_end(saver *v);
 /* What to say of a tensor that mat_rows_convert refused. */
 pali_status saver_unfit(const saver *v, const spec_tensor *t, pali_dtype to);

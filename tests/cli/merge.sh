@@ -37,6 +37,13 @@ expect 0 merge -m "$MODEL" --lora "$lora/recipe" -o m.gguf --dtype bf16
 stdout_says "proj.weight"
 rm m.gguf
 
+for dtype in nf4 int8; do
+    expect 0 merge -m "$MODEL" --lora "$lora/recipe" -o d --dtype $dtype --json
+    json_is '.merge.matrices == 30 and .merge.updates_error > 0.001 and .merge.updates_error < 1 and .merge.weights_error < .merge.updates_error'
+    answer got -m d
+    rm -r d
+done
+
 expect_error 1 merge -m "$MODEL" --lora nowhere -o d
 expect_error 1 merge -m "$MODEL" --lora "$lora/text" -o d --dtype q8
 nothing_but bare wanted got config.json
