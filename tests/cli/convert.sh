@@ -100,6 +100,16 @@ rm -r d
 
 # no room, and interrupted: nothing is left
 nothing_but q.gguf wanted config.json
+# bitsandbytes' types, into directories only: answers are those of the same weights made while loading
+expect 0 convert -m "$MODEL" -o nf4 --dtype nf4 -q
+expect 0 run -m "$MODEL" --dtype nf4 -i "$SOURCE/tests/golden/models/images/landscape.jpg" -p "caption en" -n 8 --ignore-eos
+cp out wanted_answer
+expect 0 run -m nf4 -i "$SOURCE/tests/golden/models/images/landscape.jpg" -p "caption en" -n 8 --ignore-eos
+cmp -s out wanted_answer || say_failure "the NF4 directory answers otherwise than --dtype nf4"
+expect_error 1 convert -m "$MODEL" -o x.gguf --dtype nf4
+stderr_says "bitsandbytes' types are for directories only"
+rm -rf nf4 wanted_answer
+
 for blocks in 1 100 900; do
     for output in d d.npz; do
         (
