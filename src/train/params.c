@@ -212,8 +212,9 @@ void params_bind(const params *p) {
         if (!q->tensor) continue;
         if (q->tensor->vector) *q->tensor->vector = q->value;
         if (!q->tensor->matrix) continue;
-        q->tensor->matrix->dtype = q->half ? PALI_DTYPE_BF16 : PALI_DTYPE_F32;
-        q->tensor->matrix->data = q->half ? (const void *)q->half : q->value;
+        mat *w = q->tensor->matrix;
+        *w = (mat){.dtype = q->half ? PALI_DTYPE_BF16 : PALI_DTYPE_F32, .rows = w->rows, .cols = w->cols, .lora = w->lora,
+                   .data = q->half ? (const void *)q->half : q->value};
     }
 }
 

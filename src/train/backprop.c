@@ -1,0 +1,362 @@
+/* backprop.c: see backprop.h. */
+#include "train/backprop.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "tensor/norm.h"
+
+/* One micro-batch. T rows, M of them with a target, P rows a picture. */
+typedef struct walk {
+    backprop *b;
+    exec *e;
+    const model *m;
+    const backprop_item *items;
+    const backprop_options *o;
+    size_t n, n_targets, n_pictures;
+    gemma_rows rows;
+    size_t first, n_kept;          /* blocks from `first` on keep their input; the last n_kept their inside */
+    size_t first_vit;              /* the same of the tower */
+    bool back, vision_back;        /* there is a backward; it reaches the tower */
+    bool pixels;                   /* some pictures are */
+    /* memory */
+    gemma_sequence *sequences;     /* [n] of rows */
+    int32_t *targets;              /* [M] */
+    float *weights;                /* [M] */
+    float *x;                      /* [1 + L - first, T, D] input of block first and of each after it, and the last one's output */
+    float *dx;                     /* [T, D] */
+    float *keep;                   /* [n_kept, gemma_block_keep_floats] */
+    float *hidden, *dhidden;       /* [M, D] */
+    float *features, *dfeatures;   /* [n_pictures, P, W]; the gradient if the tower is trained */
+    float *vision, *dvision;       /* [n_pictures, 1 + layers - first_vit, P, W] of the tower as x; [P, W] */
+} walk;
+
+static size_t picture_floats(const walk *w) {
+    return w->m->vit.cfg.n_patches * w->m->vit.cfg.width;
+}
+
+static size_t stream_floats(const walk *w) {
+    return w->rows.n_rows * w->m->text.cfg.width;
+}
+
+/* Residual streams of a picture that the tower keeps. */
+static size_t vision_streams(const walk *w) {
+    return 1 + w->m->vit.cfg.n_layers - w->first_vit;
+}
+
+static const mat *head_of(const gemma *g) {
+    return g->head.dtype != PALI_DTYPE_AUTO ? &g->head : &g->embed;
+}
+
+/* ---- Memory ---- */
+
+typedef struct room {
+    char *at; /* NULL: only counted */
+    size_t n_bytes;
+} room;
+
+static void *take(room *r, size_t n, size_t size) {
+    void *data = r->at ? r->at + r->n_bytes : NULL;
+    r->n_bytes += (n * size + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
+    return data;
+}
+
+static size_t carve(walk *w, char *at) {
+    room r = {.at = at};
+    size_t targets = w->n_targets * w->m->text.cfg.width, streams = 1 + w->m->text.cfg.n_layers - w->first;
+    size_t pictures = w->n_pictures * picture_floats(w);
+    w->sequences = take(&r, w->n, sizeof *w->sequences);
+    w->targets = take(&r, w->n_targets, sizeof *w->targets);
+    w->weights = take(&r, w->n_targets, sizeof *w->weights);
+    w->x = take(&r, streams * stream_floats(w), sizeof(float));
+    w->dx = take(&r, w->back ? stream_floats(w) : 0, sizeof(float));
+    w->keep = take(&r, w->n_kept ? w->n_kept * gemma_block_keep_floats(&w->m->text, &w->rows) : 0, sizeof(float));
+    w->hidden = take(&r, targets, sizeof(float));
+    w->dhidden = take(&r, w->back ? targets : 0, sizeof(float));
+    w->features = take(&r, pictures, sizeof(float));
+    w->dfeatures = take(&r, w->vision_back ? pictures : 0, sizeof(float));
+    w->vision = take(&r, w->vision_back ? pictures * vision_streams(w) : 0, sizeof(float));
+    w->dvision = take(&r, w->vision_back ? picture_floats(w) : 0, sizeof(float));
+    return r.n_bytes;
+}
+
+static pali_status memory_get(walk *w) {
+    size_t n_bytes = carve(w, NULL);
+    backprop *b = w->b;
+    if (n_bytes > b->block_bytes) {
+        mem_huge_free(b->block, b->block_bytes);
+        b->block = mem_huge_alloc(n_bytes);
+        b->block_bytes = b->block ? n_bytes : 0;
+        if (!b->block) return status_no_memory(n_bytes);
+    }
+    (void)carve(w, b->block);
+    return PALI_OK;
+}
+
+/* ---- Sizes ---- */
+
+static pali_status item_check(const walk *w, size_t i) {
+    const backprop_item *item = &w->items[i];
+    const sample *s = item->text;
+    size_t n_image;
+    if (s->n_prefix == 0 || s->n_prefix > s->n) return status_fail(PALI_ERR_ARGUMENT, "sample %zu: a prefix of %zu of %zu rows", i, s->n_prefix, s->n);
+    if (!mem_mul(&n_image, item->n_pictures, w->m->vit.cfg.n_patches) || n_image > s->n_prefix)
+        return status_fail(PALI_ERR_ARGUMENT, "sample %zu: %zu pictures do not fit in a prefix of %zu rows", i, item->n_pictures, s->n_prefix);
+    for (size_t j = 0; j < item->n_pictures; j++) {
+        const backprop_picture *p = &item->pictures[j];
+        if (!p->pixels && !p->features) return status_fail(PALI_ERR_ARGUMENT, "sample %zu: picture %zu is missing", i, j);
+        if (!p->pixels && w->vision_back)
+            return status_fail(PALI_ERR_ARGUMENT, "sample %zu: picture %zu: features of a tower that is trained", i, j);
+    }
+    return PALI_OK;
+}
+
+/* Its first ids, and no others, are those of image rows. */
+static pali_status ids_check(const walk *w, size_t i) {
+    size_t n_image = w->items[i].n_pictures * w->m->vit.cfg.n_patches;
+    const sample *s = w->items[i].text;
+    for (size_t j = 0; j < s->n; j++)
+        if ((s->ids[j] == w->b->image_token) != (j < n_image)) return status_fail(PALI_ERR_ARGUMENT, "sample %zu: id %zu: image ids are not those of its pictures", i, j);
+    return PALI_OK;
+}
+
+static pali_status walk_init(walk *w, backprop *b, exec *e, const backprop_item *items, size_t n, const backprop_options *o) {
+    const grads *g = &b->grads;
+    *w = (walk){.b = b, .e = e, .m = b->m, .items = items, .n = n, .o = o, .back = !o->loss_only, .vision_back = !o->loss_only && g->trains_vit};
+    w->first = w->back ? g->first_text : b->m->text.cfg.n_layers;
+    w->first_vit = g->first_vit;
+    for (size_t i = 0; i < n; i++) {
+        STATUS_TRY(item_check(w, i));
+        w->rows.n_rows += items[i].text->n;
+        if (w->rows.n_rows > BACKPROP_MAX_ROWS) return status_fail(PALI_ERR_LIMIT, "micro-batch: more than %u rows", BACKPROP_MAX_ROWS);
+        w->n_targets += sample_n_targets(items[i].text);
+        w->n_pictures += items[i].n_pictures;
+        for (size_t j = 0; j < items[i].n_pictures; j++) w->pixels |= items[i].pictures[j].pixels != NULL;
+    }
+    uint64_t inside = gemma_block_keep_floats(&b->m->text, &w->rows) * sizeof(float), n_back = b->m->text.cfg.n_layers - w->first;
+    w->n_kept = (size_t)(inside && o->keep_bytes / inside < n_back ? o->keep_bytes / inside : n_back);
+    return PALI_OK;
+}
+
+/* ---- Forward ---- */
+
+static float *vision_at(const walk *w, size_t picture, size_t layer) {
+    return w->vision + (picture * vision_streams(w) + layer - w->first_vit) * picture_floats(w);
+}
+
+/* The tower, what backward needs of it kept. */
+static pali_status tower_forward(const walk *w, float *features, size_t picture, const float *pixels) {
+    const vit *v = &w->m->vit;
+    float *x = vision_at(w, picture, w->first_vit);
+    STATUS_TRY(vit_embed(w->e, v, x, pixels));
+    for (size_t i = 0; i < v->cfg.n_layers; i++) {
+        STATUS_TRY(exec_check_cancel(w->e));
+        if (i >= w->first_vit) {
+            memcpy(x + picture_floats(w), x, picture_floats(w) * sizeof *x);
+            x += picture_floats(w);
+        }
+        STATUS_TRY(vit_block_forward(w->e, v, i, x));
+    }
+    norm_layer(w->e, features, x, v->post_w, v->post_b, v->cfg.n_patches, v->cfg.width, v->cfg.norm_eps);
+    return PALI_OK;
+}
+
+static pali_status picture_forward(const walk *w, float *features, size_t picture, const backprop_picture *p) {
+    if (w->vision_back) return tower_forward(w, features, picture, p->pixels);
+    if (!p->features) return vit_forward(w->e, &w->m->vit, features, p->pixels);
+    memcpy(features, p->features, picture_floats(w) * sizeof *features);
+    return PALI_OK;
+}
+
+/* x [T, D] = image rows, then text rows of each sample. */
+static pali_status embed_forward(const walk *w) {
+    size_t d = w->m->text.cfg.width, p = w->m->vit.cfg.n_patches, picture = 0;
+    float *x = w->x;
+    for (size_t i = 0; i < w->n; i++) {
+        const backprop_item *item = &w->items[i];
+        size_t n_image = item->n_pictures * p;
+        float *features = w->features + picture * picture_floats(w);
+        for (size_t j = 0; j < item->n_pictures; j++, picture++)
+            STATUS_TRY(picture_forward(w, features + j * picture_floats(w), picture, &item->pictures[j]));
+        if (n_image) STATUS_TRY(vit_project(w->e, &w->m->vit, x, features, n_image));
+        STATUS_TRY(gemma_embed(w->e, &w->m->text, x + n_image * d, item->text->ids + n_image, item->text->n - n_image));
+        x += item->text->n * d;
+    }
+    exec_tap(w->e, "text.embed", -1, w->x, w->rows.n_rows, d);
+    return PALI_OK;
+}
+
+/* Where block `layer` finds its input, or the last one's output is. */
+static float *stream_at(const walk *w, size_t layer) {
+    return w->x + (layer > w->first ? layer - w->first : 0) * stream_floats(w);
+}
+
+static float *keep_at(const walk *w, size_t layer) {
+    size_t n = w->m->text.cfg.n_layers;
+    return layer < n - w->n_kept ? NULL : w->keep + (layer - (n - w->n_kept)) * gemma_block_keep_floats(&w->m->text, &w->rows);
+}
+
+static pali_status blocks_forward(const walk *w) {
+    for (size_t i = 0; i < w->m->text.cfg.n_layers; i++) {
+        float *x = stream_at(w, i), *y = stream_at(w, i + 1);
+        STATUS_TRY(exec_check_cancel(w->e));
+        if (y != x) memcpy(y, x, stream_floats(w) * sizeof *y);
+        STATUS_TRY(gemma_block_forward(w->e, &w->m->text, i, y, keep_at(w, i), &w->rows));
+        exec_tap(w->e, "text.layer", (int)i, y, w->rows.n_rows, w->m->text.cfg.width);
+    }
+    return PALI_OK;
+}
+
+/* The rows before targets lie together: offset of the first in x, in floats. */
+static size_t target_rows(const walk *w, size_t i, size_t row) {
+    return (row + w->items[i].text->n_prefix - 1) * w->m->text.cfg.width;
+}
+
+static pali_status loss_compute(const walk *w, backprop_result *out) {
+    const gemma *g = &w->m->text;
+    const float *x = stream_at(w, g->cfg.n_layers);
+    size_t row = 0, at = 0;
+    for (size_t i = 0; i < w->n; row += w->items[i++].text->n) {
+        const sample *s = w->items[i].text;
+        size_t n = sample_n_targets(s);
+        norm_rms(w->e, w->hidden + at * g->cfg.width, x + target_rows(w, i, row), g->norm_final, n, g->cfg.width, g->cfg.norm_eps);
+        for (size_t j = 0; j < n; j++, at++) {
+            w->targets[at] = s->ids[s->n_prefix + j];
+            w->weights[at] = (float)w->items[i].weight;
+        }
+    }
+    const grads *grad = &w->b->grads;
+    const xent loss = {.hidden = w->hidden, .head = head_of(g), .targets = w->targets, .weights = w->weights, .n_rows = w->n_targets,
+                       .softcap = g->cfg.final_softcap, .smoothing = w->o->smoothing, .spread = w->o->spread};
+    xent_result result = {.row_loss = out->row_loss, .row_right = out->row_right};
+    STATUS_TRY(xent_forward_backward(w->e, &result, w->back ? w->dhidden : NULL, loss.head == &g->embed ? grad->embed : grad->head, &loss));
+    out->loss = result.loss;
+    return PALI_OK;
+}
+
+/* ---- Backward ---- */
+
+/* dx = the gradient by what the last block made: zero but for rows before targets. */
+static pali_status final_norm_backward(const walk *w) {
+    const gemma *g = &w->m->text;
+    const float *x = stream_at(w, g->cfg.n_layers);
+    size_t row = 0, at = 0, d = g->cfg.width;
+    memset(w->dx, 0, stream_floats(w) * sizeof *w->dx);
+    for (size_t i = 0; i < w->n; row += w->items[i++].text->n) {
+        size_t n = sample_n_targets(w->items[i].text), first = target_rows(w, i, row);
+        STATUS_TRY(norm_rms_backward(w->e, w->dx + first, w->b->grads.norm_final, w->dhidden + at * d, x + first, g->norm_final, n, d, g->cfg.norm_eps, false));
+        at += n;
+    }
+    return PALI_OK;
+}
+
+static pali_status blocks_backward(const walk *w) {
+    const grads *g = &w->b->grads;
+    for (size_t i = w->m->text.cfg.n_layers; i-- > w->first;) {
+        STATUS_TRY(exec_check_cancel(w->e));
+        STATUS_TRY(gemma_block_backward(w->e, &w->m->text, i, w->dx, &g->text[i], stream_at(w, i), keep_at(w, i), &w->rows, i > w->first || g->before_text));
+    }
+    return PALI_OK;
+}
+
+/* dfeatures [P, W] of one picture, through the tower. */
+static pali_status tower_backward(const walk *w, size_t picture) {
+    const vit *v = &w->m->vit;
+    const vit_config *cfg = &v->cfg;
+    const grads *g = &w->b->grads;
+    const float *dfeatures = w->dfeatures + picture * picture_floats(w);
+    STATUS_TRY(norm_layer_backward(w->e, w->dvision, g->post_w, g->post_b, dfeatures, vision_at(w, picture, cfg->n_layers), v->post_w, cfg->n_patches,
+                                   cfg->width, cfg->norm_eps, false));
+    for (size_t i = cfg->n_layers; i-- > w->first_vit;) {
+        STATUS_TRY(exec_check_cancel(w->e));
+        STATUS_TRY(vit_block_backward(w->e, v, i, w->dvision, &g->vit[i], vision_at(w, picture, i), i > w->first_vit || g->before_vit));
+    }
+    return PALI_OK;
+}
+
+static pali_status pictures_backward(const walk *w, const backprop_item *item, size_t picture, const float *dx) {
+    const vit *v = &w->m->vit;
+    const grads *g = &w->b->grads;
+    size_t at = picture * picture_floats(w);
+    STATUS_TRY(linear_backward(w->e, w->vision_back ? w->dfeatures + at : NULL, &g->projector, dx, w->features + at, &v->projector,
+                               item->n_pictures * v->cfg.n_patches, LINEAR_SET));
+    for (size_t j = 0; w->vision_back && j < item->n_pictures; j++) {
+        STATUS_TRY(tower_backward(w, picture + j));
+        if (g->before_vit) STATUS_TRY(vit_embed_backward(w->e, v, &g->patch, g->position, w->dvision, item->pictures[j].pixels));
+    }
+    return PALI_OK;
+}
+
+static pali_status embed_backward(const walk *w) {
+    size_t d = w->m->text.cfg.width, picture = 0;
+    const float *dx = w->dx;
+    for (size_t i = 0; i < w->n; dx += w->items[i++].text->n * d) {
+        const backprop_item *item = &w->items[i];
+        size_t n_image = item->n_pictures * w->m->vit.cfg.n_patches;
+        if (n_image) STATUS_TRY(pictures_backward(w, item, picture, dx));
+        picture += item->n_pictures;
+        if (!w->b->grads.embed) continue;
+        STATUS_TRY(gemma_embed_backward(w->e, &w->m->text, w->b->grads.embed, item->text->ids + n_image, dx + n_image * d, item->text->n - n_image));
+    }
+    return PALI_OK;
+}
+
+/* ---- Both ---- */
+
+pali_status backprop_init(backprop *b, const model *m, const params *p) {
+    *b = (backprop){.m = m, .image_token = m->cfg.image_token};
+    return grads_init(&b->grads, m, p);
+}
+
+void backprop_free(backprop *b) {
+    grads_free(&b->grads);
+    mem_huge_free(b->block, b->block_bytes);
+    *b = (backprop){0};
+}
+
+static void sequences_fill(walk *w) {
+    for (size_t i = 0; i < w->n; i++) w->sequences[i] = (gemma_sequence){w->items[i].text->n, w->items[i].text->n_prefix};
+    w->rows.sequences = w->sequences;
+    w->rows.n_sequences = w->n;
+}
+
+pali_status backprop_run(backprop *b, exec *e, backprop_result *out, const backprop_item *items, size_t n, const backprop_options *o) {
+    walk w;
+    STATUS_TRY(walk_init(&w, b, e, items, n, o));
+    for (size_t i = 0; i < n; i++) STATUS_TRY(ids_check(&w, i));
+    out->loss = 0;
+    out->n_targets = w.n_targets;
+    if (w.n_targets == 0) return PALI_OK;
+    STATUS_TRY(memory_get(&w));
+    sequences_fill(&w);
+    STATUS_TRY(embed_forward(&w));
+    STATUS_TRY(blocks_forward(&w));
+    STATUS_TRY(loss_compute(&w, out));
+    if (!w.back) return PALI_OK;
+    STATUS_TRY(final_norm_backward(&w));
+    STATUS_TRY(blocks_backward(&w));
+    return b->grads.before_text ? embed_backward(&w) : PALI_OK;
+}
+
+pali_status backprop_need(exec_need *need, uint64_t *n_bytes, exec *e, backprop *b, const backprop_item *items, size_t n, const backprop_options *o) {
+    walk w;
+    const gemma *g = &b->m->text;
+    STATUS_TRY(walk_init(&w, b, e, items, n, o));
+    *n_bytes = w.n_targets ? carve(&w, NULL) : 0;
+    if (w.n_targets == 0) return PALI_OK;
+    w.sequences = mem_alloc(n, sizeof *w.sequences);
+    if (!w.sequences) return status_no_memory(n * sizeof *w.sequences);
+    sequences_fill(&w);
+    for (size_t i = 0; i < g->cfg.n_layers; i++) gemma_block_need(need, e, g, i, &w.rows);
+    mem_free(w.sequences);
+    xent_need(need, e, head_of(g), w.n_targets);
+    norm_backward_need(need, w.n_targets);
+    if (w.vision_back) vit_train_need(need, e, &b->m->vit);
+    else if (w.pixels) vit_need(need, e, &b->m->vit);
+    for (size_t i = 0; i < n; i++) {
+        size_t n_image = items[i].n_pictures * b->m->vit.cfg.n_patches;
+        linear_need(need, e, &b->m->vit.projector, NULL, n_image, LINEAR_SET);
+        linear_backward_need(need, e, &b->m->vit.projector, n_image);
+    }
+    return PALI_OK;
+}

@@ -1,0 +1,127 @@
+/* grads.c: see grads.h. */
+#include "train/grads.h"
+
+#include "base/mem.h"
+
+typedef struct finder {
+    const params *p;
+    bool *found;     /* [p->n] */
+    lora_grad *next; /* free ones */
+} finder;
+
+static float *vector_find(const finder *f, const void *data) {
+    for (size_t i = 0; data && i < f->p->n; i++) {
+        const param *q = &f->p->items[i];
+        if (q->value != data && q->half != data) continue;
+        f->found[i] = true;
+        return q->grad;
+    }
+    return NULL;
+}
+
+static linear_grad linear_find(finder *f, const mat *w, const float *bias) {
+    linear_grad g = {.w = vector_find(f, w->data), .b = vector_find(f, bias)};
+    const lora_grad *list = f->next;
+    for (const lora *l = w->lora; l; l = l->next) {
+        *f->next = (lora_grad){.a = vector_find(f, l->a.data), .b = vector_find(f, l->b.data)};
+        if (f->next->a || f->next->b) g.lora = list;
+        f->next++;
+    }
+    return g;
+}
+
+static bool linear_any(const linear_grad *g) {
+    return g->w || g->b || g->lora;
+}
+
+/* Each returns whether anything is trained. */
+static bool text_layer_find(gemma_layer_grad *g, finder *f, const gemma_layer *l) {
+    *g = (gemma_layer_grad){.norm_attn_in = vector_find(f, l->norm_attn_in), .norm_attn_out = vector_find(f, l->norm_attn_out),
+                            .norm_mlp_in = vector_find(f, l->norm_mlp_in), .norm_mlp_out = vector_find(f, l->norm_mlp_out)};
+    const struct {
+        linear_grad *g;
+        const mat *w;
+    } list[] = {{&g->q, &l->q}, {&g->k, &l->k}, {&g->v, &l->v}, {&g->o, &l->o}, {&g->gate, &l->gate}, {&g->up, &l->up}, {&g->down, &l->down}};
+    bool any = g->norm_attn_in || g->norm_attn_out || g->norm_mlp_in || g->norm_mlp_out;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        *list[i].g = linear_find(f, list[i].w, NULL);
+        any |= linear_any(list[i].g);
+    }
+    return any;
+}
+
+static bool vit_layer_find(vit_layer_grad *g, finder *f, const vit_layer *l) {
+    *g = (vit_layer_grad){.norm1_w = vector_find(f, l->norm1_w), .norm1_b = vector_find(f, l->norm1_b), .norm2_w = vector_find(f, l->norm2_w),
+                          .norm2_b = vector_find(f, l->norm2_b)};
+    const struct {
+        linear_grad *g;
+        const mat *w;
+        const float *b;
+    } list[] = {{&g->q, &l->q, l->q_b}, {&g->k, &l->k, l->k_b}, {&g->v, &l->v, l->v_b}, {&g->o, &l->o, l->o_b}, {&g->fc1, &l->fc1, l->fc1_b},
+                {&g->fc2, &l->fc2, l->fc2_b}};
+    bool any = g->norm1_w || g->norm1_b || g->norm2_w || g->norm2_b;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        *list[i].g = linear_find(f, list[i].w, list[i].b);
+        any |= linear_any(list[i].g);
+    }
+    return any;
+}
+
+/* From the input to the loss, so that what is before is known. */
+static void all_find(grads *g, finder *f, const model *m) {
+    const vit *v = &m->vit;
+    g->patch = linear_find(f, &v->patch, v->patch_b);
+    g->position = vector_find(f, v->position);
+    g->before_vit = linear_any(&g->patch) || g->position;
+    g->first_vit = g->before_vit ? 0 : v->cfg.n_layers;
+    for (size_t i = 0; i < v->cfg.n_layers; i++)
+        if (vit_layer_find(&g->vit[i], f, &v->layers[i]) && i < g->first_vit) g->first_vit = i;
+    g->post_w = vector_find(f, v->post_w);
+    g->post_b = vector_find(f, v->post_b);
+    g->trains_vit = g->first_vit < v->cfg.n_layers || g->before_vit || g->post_w || g->post_b;
+    g->projector = linear_find(f, &v->projector, v->projector_b);
+    g->embed = vector_find(f, m->text.embed.data);
+    g->before_text = g->trains_vit || linear_any(&g->projector) || g->embed;
+    g->first_text = g->before_text ? 0 : m->text.cfg.n_layers;
+    for (size_t i = 0; i < m->text.cfg.n_layers; i++)
+        if (text_layer_find(&g->text[i], f, &m->text.layers[i]) && i < g->first_text) g->first_text = i;
+    g->norm_final = vector_find(f, m->text.norm_final);
+    g->head = vector_find(f, m->text.head.data);
+}
+
+static size_t count_loras(const spec *s) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++)
+        for (const lora *l = s->tensors[i].matrix ? s->tensors[i].matrix->lora : NULL; l; l = l->next) n++;
+    return n;
+}
+
+static pali_status params_check(const params *p) {
+    for (size_t i = 0; i < p->n; i++)
+        if (!p->items[i].grad) return status_fail(PALI_ERR_UNSUPPORTED, "%s: gradients are added up in f32 only", p->items[i].name);
+    return PALI_OK;
+}
+
+pali_status grads_init(grads *out, const model *m, const params *p) {
+    size_t n_loras = count_loras(&m->spec);
+    *out = (grads){0};
+    STATUS_TRY(params_check(p));
+    finder f = {.p = p, .found = mem_calloc(p->n, sizeof *f.found)};
+    out->text = mem_calloc(m->text.cfg.n_layers, sizeof *out->text);
+    out->vit = mem_calloc(m->vit.cfg.n_layers, sizeof *out->vit);
+    out->loras = f.next = mem_calloc(n_loras, sizeof *out->loras);
+    pali_status s = f.found && out->text && out->vit && out->loras ? PALI_OK : status_no_memory(p->n + n_loras * sizeof *out->loras);
+    if (s == PALI_OK) all_find(out, &f, m);
+    for (size_t i = 0; s == PALI_OK && i < p->n; i++)
+        if (!f.found[i]) s = status_fail(PALI_ERR_ARGUMENT, "%s: cannot be trained: the model does not compute with it", p->items[i].name);
+    mem_free(f.found);
+    if (s != PALI_OK) grads_free(out);
+    return s;
+}
+
+void grads_free(grads *g) {
+    mem_free(g->text);
+    mem_free(g->vit);
+    mem_free(g->loras);
+    *g = (grads){0};
+}

@@ -1,0 +1,32 @@
+/* grads.h: the gradients of what is trained, arranged as the model is: structs that mirror its own and say, for every matrix and
+ * vector, where its gradient is added up. NULL: frozen.
+ *
+ * A parameter is where the model reads it: one whose value (or half) is the data of a matrix, a vector or an adapter's factor. So
+ * one rule does for everything, groups and adapters alike, and a parameter that the model does not read is an error. */
+#ifndef PALI_TRAIN_GRADS_H
+#define PALI_TRAIN_GRADS_H
+
+#include "model/gemma_train.h"
+#include "model/model.h"
+#include "model/vit_train.h"
+#include "train/params.h"
+
+typedef struct grads {
+    float *embed, *head, *norm_final; /* embed: of a tied head too */
+    gemma_layer_grad *text;           /* [L] */
+    linear_grad projector, patch;
+    float *position, *post_w, *post_b;
+    vit_layer_grad *vit;              /* [n_layers] */
+    lora_grad *loras;                 /* what the linear_grads' lists are in */
+    /* How far backward goes. first_*: the lowest block in which something is trained, or all of them below which something is;
+     * the number of blocks: none. before_*: something is trained that the first block's input depends on. */
+    size_t first_text, first_vit;
+    bool before_text, before_vit;
+    bool trains_vit;                  /* any of the tower */
+} grads;
+
+/* Of a model whose weights params_bind has led to the parameters, which have f32 gradients. */
+pali_status grads_init(grads *out, const model *m, const params *p);
+void grads_free(grads *g);
+
+#endif

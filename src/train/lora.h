@@ -1,0 +1,31 @@
+/* lora.h: a model with new LoRA adapters in it, to be trained (spec training 5.1): A uniform in +-1/sqrt(in), B zero, so that the
+ * model is at first what it was. They are parameters in f32 under the names that PEFT saves them by, and at the same time an
+ * adapter, of which view.h makes the model; the base is not touched, whatever its weights are. */
+#ifndef PALI_TRAIN_LORA_H
+#define PALI_TRAIN_LORA_H
+
+#include "model/adapter.h"
+#include "train/params.h"
+
+#define LORA_TARGETS "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj" /* which the tower has three of: q, k and v */
+
+typedef struct lora_options {
+    const char *targets; /* list of last parts of modules' names; NULL: LORA_TARGETS */
+    bool text_only;      /* modules of the text model only, not those of tower and projector */
+    size_t rank;
+    double alpha;
+    bool rslora;         /* scale alpha / sqrt(rank), not alpha / rank */
+    uint64_t seed;
+} lora_options;
+
+typedef struct lora_training {
+    params params;    /* of each module A [rank, in], then B [out, rank], in the order of the table of tensors */
+    adapter *adapter; /* whose factors are the parameters' values */
+    model *view;      /* the base with it */
+} lora_training;
+
+/* The base must stay. It may be an outline: then so is the view. */
+pali_status lora_training_new(lora_training *out, const model *base, const lora_options *o);
+void lora_training_free(lora_training *t);
+
+#endif
