@@ -115,13 +115,13 @@ typedef struct pali_model_options {
 
 PALI_API void pali_model_options_init(pali_model_options *options);
 
-/* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer), also as bitsandbytes quantized it; or a .gguf file: one that has all of it, as
- * pali_model_save writes, or a Gemma text model with a "mmproj" file for its vision tower (and either may be in parts, opened by
- * any part's name); or a .npz file of big_vision with a tokenizer beside it (tokenizer.json, tokenizer.model or
- * paligemma_tokenizer.model; a config.json only for sizes that were never released, unless it is in the file). Weights are mapped, not read: they come in
- * from disk as they are used or as `progress` reports. Copied are those of .npz files, which have another order there, all but
- * the embedding table, and matrices of types that are not in pali_dtype (Q5_0, Q5_1, Q2_K, Q3_K, Q5_K, Q6_K), which become Q8_0
- * unless `dtype` says otherwise. options may be NULL. */
+/* Opens a Hugging Face directory (config.json, one or more safetensors, tokenizer), also as bitsandbytes quantized it; or a .gguf
+ * file: one that has all of it, as pali_model_save writes, or a Gemma text model with a "mmproj" file for its vision tower (and
+ * either may be in parts, opened by any part's name); or a .npz file of big_vision with a tokenizer beside it (tokenizer.json,
+ * tokenizer.model or paligemma_tokenizer.model; a config.json only for sizes that were never released, unless it is in the file).
+ * Weights are mapped, not read: they come in from disk as they are used or as `progress` reports. Copied are those of .npz files,
+ * which have another order there, all but the embedding table, and matrices of types that are not in pali_dtype (Q5_0, Q5_1, Q2_K,
+ * Q3_K, Q5_K, Q6_K), which become Q8_0 unless `dtype` says otherwise. options may be NULL. */
 PALI_API pali_status pali_model_load(pali_model **out, const char *path, const pali_model_options *options);
 
 /* A model of a named real shape with random weights, for timing: "3b-224", "3b-448", "3b-896", "pg2-3b-224",
