@@ -4,11 +4,13 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "golden.h"
 #include "model/view.h"
 #include "train/backprop.h"
 #include "train/clip.h"
@@ -272,6 +274,146 @@ static void test_lora(void **state) {
     gradient_near(&l.params, "vision_tower.encoder.layers.0.self_attn.v_proj.lora_B", 0.6024112, 0);
     lora_training_free(&l);
     tiny_close(&t);
+}
+
+/* ---- Against PyTorch, Transformers and PEFT (tools/make_walk_goldens.py) ---- */
+
+/* f32 here and there, sums in another order: measured 1.6e-5 of a tensor's length. */
+#define PEERS_TOLERANCE 3e-5
+
+#define MAX_IDS 64
+
+/* A case's model with what is trained of it. */
+typedef struct subject {
+    model *base, *view;
+    lora_training lora; /* of an adapter */
+    params whole;       /* or of everything */
+    const model *m;
+    params *p;
+} subject;
+
+/* The values of PEFT's file, some of whose names are an older version's. */
+static void adapter_take(params *p, const char *dir) {
+    char path[512], name[PARAM_NAME_MAX];
+    safetensors st;
+    (void)snprintf(path, sizeof path, PALI_TEST_DATA "/%s/adapter_model.safetensors", dir);
+    assert_int_equal(safetensors_open(&st, path), PALI_OK);
+    assert_int_equal(st.n_tensors, p->n);
+    for (size_t i = 0; i < st.n_tensors; i++) {
+        const char *old = strstr(st.tensors[i].name, "vision_model.");
+        (void)snprintf(name, sizeof name, "%s", st.tensors[i].name);
+        if (old) (void)snprintf(name + (old - st.tensors[i].name), sizeof name - (size_t)(old - st.tensors[i].name), "%s", old + strlen("vision_model."));
+        const param *q = find(p, name);
+        assert_int_equal(st.tensors[i].n_bytes, q->n * sizeof *q->value);
+        memcpy(q->value, st.tensors[i].data, st.tensors[i].n_bytes);
+    }
+    safetensors_close(&st);
+}
+
+static void subject_open(subject *s, const json_t *c, exec *e) {
+    char path[512];
+    const char *dir = json_string_value(json_object_get(c, "adapter"));
+    *s = (subject){0};
+    (void)snprintf(path, sizeof path, PALI_TEST_DATA "/%s", golden_string(c, "model"));
+    assert_int_equal(model_load(&s->base, path, &(model_options){.n_threads = 1}), PALI_OK);
+    if (dir) {
+        const lora_options recipe = {.rank = 2, .alpha = 8}, for_nf4 = {.rank = 4, .alpha = 6, .targets = LORA_TARGETS ",fc2"};
+        assert_int_equal(lora_training_new(&s->lora, s->base, contains(dir, "nf4") ? &for_nf4 : &recipe), PALI_OK);
+        adapter_take(&s->lora.params, dir);
+        s->m = s->lora.view;
+        s->p = &s->lora.params;
+        return;
+    }
+    assert_int_equal(view_new(&s->view, s->base), PALI_OK);
+    assert_int_equal(params_of_spec(&s->whole, &s->view->spec, PARAMS_ALL_GROUPS), PALI_OK);
+    assert_int_equal(params_alloc(&s->whole, PARAM_F32, false), PALI_OK);
+    assert_int_equal(params_load(&s->whole, e), PALI_OK);
+    params_bind(&s->whole);
+    s->m = s->view;
+    s->p = &s->whole;
+}
+
+static void subject_close(subject *s) {
+    lora_training_free(&s->lora);
+    model_free(s->view);
+    model_free(s->base);
+    params_free(&s->whole);
+}
+
+static void peers_sample(sample *s, int32_t *ids, const model *m, const json_t *prefix, const json_t *suffix) {
+    size_t n_prefix, n_suffix;
+    int32_t *a = golden_ids(prefix, &n_prefix), *b = golden_ids(suffix, &n_suffix);
+    *s = (sample){ids, m->cfg.vit.n_patches, 0};
+    assert_true(s->n + n_prefix + n_suffix <= MAX_IDS);
+    for (size_t i = 0; i < s->n; i++) ids[i] = m->cfg.image_token;
+    for (size_t i = 0; i < n_prefix; i++) ids[s->n++] = a[i];
+    s->n_prefix = s->n;
+    for (size_t i = 0; i < n_suffix; i++) ids[s->n++] = b[i];
+    free(a);
+    free(b);
+}
+
+static float *peers_pixels(const model *m, size_t shift) {
+    size_t n = 3 * m->cfg.vit.image_size * m->cfg.vit.image_size;
+    float *x = malloc(n * sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++) x[i] = (float)((i * i * 7 + i * 13 + shift) % 256) / 127.5f - 1;
+    return x;
+}
+
+static void peers_case(const json_t *all, const json_t *c, exec *e) {
+    subject s;
+    sample samples[2];
+    int32_t ids[2][MAX_IDS];
+    float *pixels[2];
+    backprop_picture pictures[2];
+    backprop_item items[2];
+    backprop b;
+    double row_loss[2 * MAX_IDS];
+    backprop_result result = {.row_loss = row_loss};
+    size_t n_rows;
+    double *nll = golden_numbers(golden_field(c, "nll"), &n_rows);
+    subject_open(&s, c, e);
+    for (size_t i = 0; i < 2; i++) {
+        peers_sample(&samples[i], ids[i], s.m, json_array_get(golden_field(all, "prefixes"), i), json_array_get(golden_field(all, "suffixes"), i));
+        pixels[i] = peers_pixels(s.m, i);
+        pictures[i] = (backprop_picture){.pixels = pixels[i]};
+        items[i] = (backprop_item){&samples[i], &pictures[i], 1, 1 / (double)n_rows};
+    }
+    assert_int_equal(backprop_init(&b, s.m, s.p), PALI_OK);
+    assert_int_equal(backprop_run(&b, e, &result, items, 2, &k_plain), PALI_OK);
+    assert_int_equal(result.n_targets, n_rows);
+    for (size_t i = 0; i < n_rows; i++) near("nll", row_loss[i], nll[i], LOSS_TOLERANCE * nll[i]);
+    const json_t *theirs = golden_field(c, "grads");
+    assert_int_equal(json_object_size(theirs), s.p->n);
+    double total = total_norm(s.p);
+    for (size_t i = 0; i < s.p->n; i++) {
+        const param *q = &s.p->items[i];
+        size_t n;
+        double *want = golden_numbers(golden_field(theirs, q->name), &n);
+        const double got[] = {norm_of(q->grad, q->n), (double)q->grad[0], (double)q->grad[q->n / 2], (double)q->grad[q->n - 1]};
+        for (size_t j = 0; j < 4; j++) near(q->name, got[j], want[j], PEERS_TOLERANCE * want[0] + 1e-7 * total); /* what ought to be 0 is noise in both */
+        free(want);
+    }
+    backprop_free(&b);
+    subject_close(&s);
+    for (size_t i = 0; i < 2; i++) free(pixels[i]);
+    free(nll);
+}
+
+/* Everything of Gemma and Gemma 2, adapters, and adapters over NF4. */
+static void test_peers(void **state) {
+    (void)state;
+    exec e;
+    json_error_t error;
+    json_t *all = json_load_file(PALI_TEST_DATA "/train/walk.json", 0, &error);
+    assert_non_null(all);
+    assert_int_equal(exec_init(&e, 2), PALI_OK);
+    const json_t *cases = golden_field(all, "cases");
+    assert_int_equal(json_array_size(cases), 4);
+    for (size_t i = 0; i < 4; i++) peers_case(all, json_array_get(cases, i), &e);
+    exec_free(&e);
+    json_decref(all);
 }
 
 /* ---- Training steps ---- */
@@ -635,6 +777,7 @@ int main(void) {
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_batch_of_two),
         cmocka_unit_test(test_lora),
+        cmocka_unit_test(test_peers),
         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_bits),
         cmocka_unit_test(test_frozen),
