@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/halffloat.h"
 #include "base/mem.h"
 #include "model/view.h"
 #include "tiny.h"
@@ -77,6 +78,43 @@ static void test_frozen(void **state) {
         params_free(&p);
         model_free(m);
     }
+    exec_free(&e);
+    tiny_close(&t);
+}
+
+/* Gradients in bf16: those of one micro-batch are the f32 ones rounded once; a second one's are added. */
+static void test_half_grads(void **state) {
+    (void)state;
+    tiny t;
+    tiny_batch in;
+    exec e;
+    model *m;
+    params p;
+    size_t n_half = 0;
+    tiny_open(&t);
+    tiny_batch_make(&in, 0.25, 0.5);
+    (void)tiny_run(t.m, &t.p, &in, 2, &k_tiny_plain, 2, NULL);
+    assert_int_equal(exec_init(&e, 2), PALI_OK);
+    assert_int_equal(view_new(&m, t.m), PALI_OK);
+    assert_int_equal(params_of_spec(&p, &m->spec, PARAMS_ALL_GROUPS), PALI_OK);
+    assert_int_equal(params_alloc(&p, PARAM_F32, true), PALI_OK);
+    assert_int_equal(params_load(&p, &e), PALI_OK);
+    params_bind(&p);
+    for (int times = 1; times <= 2; times++) {
+        (void)tiny_run(m, &p, &in, 2, &k_tiny_plain, times, NULL);
+        for (size_t i = 0; i < p.n; i++) {
+            const param *q = &p.items[i], *want = &t.p.items[i];
+            n_half += q->grad_half != NULL;
+            for (size_t j = 0; q->grad_half && j < q->n; j++) {
+                float once = half_from_bf16(half_to_bf16(want->grad[j])), twice = half_from_bf16(half_to_bf16(once + want->grad[j]));
+                assert_true(half_from_bf16(q->grad_half[j]) == (times == 1 ? once : twice));
+            }
+            if (q->grad && times == 1) assert_memory_equal(q->grad, want->grad, q->n * sizeof *q->grad);
+        }
+    }
+    assert_int_equal(n_half, 2 * (2 * 7 + 2 * 6 + 2)); /* text, tower, patch and projector */
+    params_free(&p);
+    model_free(m);
     exec_free(&e);
     tiny_close(&t);
 }
@@ -311,6 +349,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits),
         cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_half_grads),
         cmocka_unit_test(test_features),
         cmocka_unit_test(test_differences),
         cmocka_unit_test(test_gemma2),

@@ -28,7 +28,7 @@ typedef struct walk {
     float *keep;                   /* [n_kept, gemma_block_keep_floats] */
     float *hidden, *dhidden;       /* [M, D] */
     float *features, *dfeatures;   /* [n_pictures, P, W]; the gradient if the tower is trained */
-    float *vision, *dvision;       /* [n_pictures, 1 + layers - first_vit, P, W] of the tower as x; [P, W] */
+    float *vision, *dvision;       /* [1 + layers - first_vit, n_pictures, P, W] of the tower as x; [n_pictures, P, W] */
 } walk;
 
 static size_t picture_floats(const walk *w) {
@@ -76,7 +76,7 @@ static size_t carve(walk *w, char *at) {
     w->features = take(&r, pictures, sizeof(float));
     w->dfeatures = take(&r, w->vision_back ? pictures : 0, sizeof(float));
     w->vision = take(&r, w->vision_back ? pictures * vision_streams(w) : 0, sizeof(float));
-    w->dvision = take(&r, w->vision_back ? picture_floats(w) : 0, sizeof(float));
+    w->dvision = take(&r, w->vision_back ? pictures : 0, sizeof(float));
     return r.n_bytes;
 }
 
@@ -141,7 +141,7 @@ static pali_status walk_init(walk *w, backprop *b, exec *e, const backprop_item 
 /* ---- Forward ---- */
 
 static float *vision_at(const walk *w, size_t picture, size_t layer) {
-    return w->vision + (picture * vision_streams(w) + layer - w->first_vit) * picture_floats(w);
+    return w->vision + ((layer - w->first_vit) * w->n_pictures + picture) * picture_floats(w);
 }
 
 /* The tower, what backward needs of it kept. */
@@ -152,8 +152,8 @@ static pali_status tower_forward(const walk *w, float *features, size_t picture,
     for (size_t i = 0; i < v->cfg.n_layers; i++) {
         STATUS_TRY(exec_check_cancel(w->e));
         if (i >= w->first_vit) {
-            memcpy(x + picture_floats(w), x, picture_floats(w) * sizeof *x);
-            x += picture_floats(w);
+            memcpy(vision_at(w, picture, i + 1), x, picture_floats(w) * sizeof *x);
+            x = vision_at(w, picture, i + 1);
         }
         STATUS_TRY(vit_block_forward(w->e, v, i, x));
     }
@@ -255,49 +255,47 @@ static pali_status blocks_backward(const walk *w) {
     for (size_t i = w->m->text.cfg.n_layers; i-- > w->first;) {
         STATUS_TRY(exec_check_cancel(w->e));
         STATUS_TRY(gemma_block_backward(w->e, &w->m->text, i, w->dx, &g->text[i], stream_at(w, i), keep_at(w, i), &w->rows, i > w->first || g->before_text));
+        grads_stage_end(g, w->e, GRADS_VIT_BLOCKS + w->m->vit.cfg.n_layers + i);
     }
     return PALI_OK;
 }
 
-/* dfeatures [P, W] of one picture, through the tower. */
-static pali_status tower_backward(const walk *w, size_t picture) {
-    const vit *v = &w->m->vit;
-    const vit_config *cfg = &v->cfg;
-    const grads *g = &w->b->grads;
-    const float *dfeatures = w->dfeatures + picture * picture_floats(w);
-    STATUS_TRY(norm_layer_backward(w->e, w->dvision, g->post_w, g->post_b, dfeatures, vision_at(w, picture, cfg->n_layers), v->post_w, cfg->n_patches,
-                                   cfg->width, cfg->norm_eps, false));
-    for (size_t i = cfg->n_layers; i-- > w->first_vit;) {
-        STATUS_TRY(exec_check_cancel(w->e));
-        STATUS_TRY(vit_block_backward(w->e, v, i, w->dvision, &g->vit[i], vision_at(w, picture, i), i > w->first_vit || g->before_vit));
-    }
-    return PALI_OK;
-}
-
-static pali_status pictures_backward(const walk *w, const backprop_item *item, size_t picture, const float *dx) {
-    const vit *v = &w->m->vit;
-    const grads *g = &w->b->grads;
-    size_t at = picture * picture_floats(w);
-    STATUS_TRY(linear_backward(w->e, w->vision_back ? w->dfeatures + at : NULL, &g->projector, dx, w->features + at, &v->projector,
-                               item->n_pictures * v->cfg.n_patches, LINEAR_SET));
-    for (size_t j = 0; w->vision_back && j < item->n_pictures; j++) {
-        STATUS_TRY(tower_backward(w, picture + j));
-        if (g->before_vit) STATUS_TRY(vit_embed_backward(w->e, v, &g->patch, g->position, w->dvision, item->pictures[j].pixels));
-    }
-    return PALI_OK;
-}
-
+/* Of the image rows and the table. */
 static pali_status embed_backward(const walk *w) {
+    const vit *v = &w->m->vit;
+    const grads *g = &w->b->grads;
     size_t d = w->m->text.cfg.width, picture = 0;
     const float *dx = w->dx;
     for (size_t i = 0; i < w->n; dx += w->items[i++].text->n * d) {
-        const backprop_item *item = &w->items[i];
-        size_t n_image = item->n_pictures * w->m->vit.cfg.n_patches;
-        if (n_image) STATUS_TRY(pictures_backward(w, item, picture, dx));
-        picture += item->n_pictures;
-        if (!w->b->grads.embed) continue;
-        STATUS_TRY(gemma_embed_backward(w->e, &w->m->text, w->b->grads.embed, item->text->ids + n_image, dx + n_image * d, item->text->n - n_image));
+        const sample *s = w->items[i].text;
+        size_t n_image = w->items[i].n_pictures * v->cfg.n_patches, at = picture * picture_floats(w);
+        if (n_image) STATUS_TRY(linear_backward(w->e, w->vision_back ? w->dfeatures + at : NULL, &g->projector, dx, w->features + at, &v->projector, n_image, LINEAR_SET));
+        if (g->embed) STATUS_TRY(gemma_embed_backward(w->e, &w->m->text, g->embed, s->ids + n_image, dx + n_image * d, s->n - n_image));
+        picture += w->items[i].n_pictures;
     }
+    grads_stage_end(g, w->e, GRADS_PROJECTOR);
+    return PALI_OK;
+}
+
+/* All pictures through a block before the next, so that a stage has an end. */
+static pali_status tower_backward(const walk *w) {
+    const vit *v = &w->m->vit;
+    const vit_config *cfg = &v->cfg;
+    const grads *g = &w->b->grads;
+    size_t picture = 0;
+    STATUS_TRY(norm_layer_backward(w->e, w->dvision, g->post_w, g->post_b, w->dfeatures, vision_at(w, 0, cfg->n_layers), v->post_w,
+                                   w->n_pictures * cfg->n_patches, cfg->width, cfg->norm_eps, false));
+    for (size_t i = cfg->n_layers; i-- > w->first_vit;) {
+        for (size_t j = 0; j < w->n_pictures; j++) {
+            STATUS_TRY(exec_check_cancel(w->e));
+            STATUS_TRY(vit_block_backward(w->e, v, i, w->dvision + j * picture_floats(w), &g->vit[i], vision_at(w, j, i), i > w->first_vit || g->before_vit));
+        }
+        grads_stage_end(g, w->e, GRADS_VIT_BLOCKS + i);
+    }
+    for (size_t i = 0; g->before_vit && i < w->n; i++)
+        for (size_t j = 0; j < w->items[i].n_pictures; j++, picture++)
+            STATUS_TRY(vit_embed_backward(w->e, v, &g->patch, g->position, w->dvision + picture * picture_floats(w), w->items[i].pictures[j].pixels));
+    grads_stage_end(g, w->e, GRADS_PATCH);
     return PALI_OK;
 }
 
@@ -320,6 +318,17 @@ static void sequences_fill(walk *w) {
     w->rows.n_sequences = w->n;
 }
 
+static pali_status forward_backward(const walk *w, backprop_result *out) {
+    STATUS_TRY(embed_forward(w));
+    STATUS_TRY(blocks_forward(w));
+    STATUS_TRY(loss_compute(w, out));
+    if (!w->back) return PALI_OK;
+    STATUS_TRY(final_norm_backward(w));
+    STATUS_TRY(blocks_backward(w));
+    if (w->b->grads.before_text) STATUS_TRY(embed_backward(w));
+    return w->vision_back && w->n_pictures ? tower_backward(w) : PALI_OK;
+}
+
 pali_status backprop_run(backprop *b, exec *e, backprop_result *out, const backprop_item *items, size_t n, const backprop_options *o) {
     walk w;
     STATUS_TRY(walk_init(&w, b, e, items, n, o));
@@ -329,13 +338,9 @@ pali_status backprop_run(backprop *b, exec *e, backprop_result *out, const backp
     if (w.n_targets == 0) return PALI_OK;
     STATUS_TRY(memory_get(&w));
     sequences_fill(&w);
-    STATUS_TRY(embed_forward(&w));
-    STATUS_TRY(blocks_forward(&w));
-    STATUS_TRY(loss_compute(&w, out));
-    if (!w.back) return PALI_OK;
-    STATUS_TRY(final_norm_backward(&w));
-    STATUS_TRY(blocks_backward(&w));
-    return b->grads.before_text ? embed_backward(&w) : PALI_OK;
+    pali_status s = forward_backward(&w, out);
+    if (s != PALI_OK) grads_stage_drop(&b->grads);
+    return s;
 }
 
 pali_status backprop_need(exec_need *need, uint64_t *n_bytes, exec *e, backprop *b, const backprop_item *items, size_t n, const backprop_options *o) {
@@ -351,6 +356,7 @@ pali_status backprop_need(exec_need *need, uint64_t *n_bytes, exec *e, backprop 
     mem_free(w.sequences);
     xent_need(need, e, head_of(g), w.n_targets);
     norm_backward_need(need, w.n_targets);
+    norm_backward_need(need, w.vision_back ? w.n_pictures * b->m->vit.cfg.n_patches : 0);
     if (w.vision_back) vit_train_need(need, e, &b->m->vit);
     else if (w.pixels) vit_need(need, e, &b->m->vit);
     for (size_t i = 0; i < n; i++) {

@@ -57,7 +57,7 @@ typedef struct backprop {
 pali_status backprop_init(backprop *b, const model *m, const params *p);
 void backprop_free(backprop *b);
 
-/* *out: row_loss and row_right are in, the rest is out. Gradients += . */
+/* *out: row_loss and row_right are in, the rest is out. Gradients += ; after a failure they hold some of the micro-batch. */
 pali_status backprop_run(backprop *b, exec *e, backprop_result *out, const backprop_item *items, size_t n, const backprop_options *o);
 
 /* What a micro-batch takes: adds scratch to `need`; *n_bytes: its own memory, which stays for the next. Of the items only lengths

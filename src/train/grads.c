@@ -1,20 +1,39 @@
 /* grads.c: see grads.h. */
 #include "train/grads.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 
 typedef struct finder {
+    grads *g;
     const params *p;
     bool *found;     /* [p->n] */
     lora_grad *next; /* free ones */
+    size_t stage, at; /* the current one, and where the next sum of it is */
 } finder;
 
-static float *vector_find(const finder *f, const void *data) {
+static void stage_begin(finder *f, size_t stage) {
+    f->stage = stage;
+    f->at = 0;
+}
+
+/* A place among the stage's sums. Until the size of all stages is known there is none, and the pointer means nothing. */
+static float *sum_place(finder *f, const param *q) {
+    grads *g = f->g;
+    float *sum = g->stage ? g->stage + f->at : NULL;
+    f->at += q->n;
+    if (f->at > g->stage_floats) g->stage_floats = f->at;
+    if (sum) g->sums[g->n_sums++] = (grads_sum){f->stage, q->n, sum, q->grad_half};
+    return sum;
+}
+
+static float *vector_find(finder *f, const void *data) {
     for (size_t i = 0; data && i < f->p->n; i++) {
         const param *q = &f->p->items[i];
         if (q->value != data && q->half != data) continue;
         f->found[i] = true;
-        return q->grad;
+        return q->grad ? q->grad : sum_place(f, q);
     }
     return NULL;
 }
@@ -70,21 +89,28 @@ static bool vit_layer_find(vit_layer_grad *g, finder *f, const vit_layer *l) {
 /* From the input to the loss, so that what is before is known. */
 static void all_find(grads *g, finder *f, const model *m) {
     const vit *v = &m->vit;
+    f->next = g->loras;
+    stage_begin(f, GRADS_PATCH);
     g->patch = linear_find(f, &v->patch, v->patch_b);
     g->position = vector_find(f, v->position);
     g->before_vit = linear_any(&g->patch) || g->position;
     g->first_vit = g->before_vit ? 0 : v->cfg.n_layers;
-    for (size_t i = 0; i < v->cfg.n_layers; i++)
+    for (size_t i = 0; i < v->cfg.n_layers; i++) {
+        stage_begin(f, GRADS_VIT_BLOCKS + i);
         if (vit_layer_find(&g->vit[i], f, &v->layers[i]) && i < g->first_vit) g->first_vit = i;
+    }
     g->post_w = vector_find(f, v->post_w);
     g->post_b = vector_find(f, v->post_b);
     g->trains_vit = g->first_vit < v->cfg.n_layers || g->before_vit || g->post_w || g->post_b;
+    stage_begin(f, GRADS_PROJECTOR);
     g->projector = linear_find(f, &v->projector, v->projector_b);
     g->embed = vector_find(f, m->text.embed.data);
     g->before_text = g->trains_vit || linear_any(&g->projector) || g->embed;
     g->first_text = g->before_text ? 0 : m->text.cfg.n_layers;
-    for (size_t i = 0; i < m->text.cfg.n_layers; i++)
+    for (size_t i = 0; i < m->text.cfg.n_layers; i++) {
+        stage_begin(f, GRADS_VIT_BLOCKS + v->cfg.n_layers + i);
         if (text_layer_find(&g->text[i], f, &m->text.layers[i]) && i < g->first_text) g->first_text = i;
+    }
     g->norm_final = vector_find(f, m->text.norm_final);
     g->head = vector_find(f, m->text.head.data);
 }
@@ -96,24 +122,27 @@ static size_t count_loras(const spec *s) {
     return n;
 }
 
-static pali_status params_check(const params *p) {
-    for (size_t i = 0; i < p->n; i++)
-        if (!p->items[i].grad) return status_fail(PALI_ERR_UNSUPPORTED, "%s: gradients are added up in f32 only", p->items[i].name);
+/* Once to see how large stages are, and if there are any once more with memory for them. */
+static pali_status fill(grads *g, finder *f, const model *m) {
+    all_find(g, f, m);
+    for (size_t i = 0; i < f->p->n; i++)
+        if (!f->found[i]) return status_fail(PALI_ERR_ARGUMENT, "%s: cannot be trained: the model does not compute with it", f->p->items[i].name);
+    if (!g->stage_floats) return PALI_OK;
+    g->sums = mem_alloc(f->p->n, sizeof *g->sums);
+    g->stage = mem_huge_alloc(g->stage_floats * sizeof *g->stage);
+    if (!g->sums || !g->stage) return status_no_memory(g->stage_floats * sizeof *g->stage);
+    all_find(g, f, m);
     return PALI_OK;
 }
 
 pali_status grads_init(grads *out, const model *m, const params *p) {
     size_t n_loras = count_loras(&m->spec);
     *out = (grads){0};
-    STATUS_TRY(params_check(p));
-    finder f = {.p = p, .found = mem_calloc(p->n, sizeof *f.found)};
+    finder f = {.g = out, .p = p, .found = mem_calloc(p->n, sizeof *f.found)};
     out->text = mem_calloc(m->text.cfg.n_layers, sizeof *out->text);
     out->vit = mem_calloc(m->vit.cfg.n_layers, sizeof *out->vit);
-    out->loras = f.next = mem_calloc(n_loras, sizeof *out->loras);
-    pali_status s = f.found && out->text && out->vit && out->loras ? PALI_OK : status_no_memory(p->n + n_loras * sizeof *out->loras);
-    if (s == PALI_OK) all_find(out, &f, m);
-    for (size_t i = 0; s == PALI_OK && i < p->n; i++)
-        if (!f.found[i]) s = status_fail(PALI_ERR_ARGUMENT, "%s: cannot be trained: the model does not compute with it", p->items[i].name);
+    out->loras = mem_calloc(n_loras, sizeof *out->loras);
+    pali_status s = f.found && out->text && out->vit && out->loras ? fill(out, &f, m) : status_no_memory(p->n + n_loras * sizeof *out->loras);
     mem_free(f.found);
     if (s != PALI_OK) grads_free(out);
     return s;
@@ -123,5 +152,31 @@ void grads_free(grads *g) {
     mem_free(g->text);
     mem_free(g->vit);
     mem_free(g->loras);
+    mem_free(g->sums);
+    mem_huge_free(g->stage, g->stage_floats * sizeof *g->stage);
     *g = (grads){0};
+}
+
+#define ADD_FLOATS 1024u /* a task's piece */
+
+static void add_pieces(const exec *e, void *context, size_t begin, size_t end) {
+    const grads_sum *s = context;
+    for (size_t i = begin; i < end; i++) {
+        float room[ADD_FLOATS], *sum = s->sum + i * ADD_FLOATS;
+        uint16_t *grad = s->grad + i * ADD_FLOATS;
+        size_t n = s->n - i * ADD_FLOATS < ADD_FLOATS ? s->n - i * ADD_FLOATS : ADD_FLOATS;
+        e->k->to_f32[PALI_DTYPE_BF16](room, grad, n);
+        e->k->add(room, sum, n);
+        e->k->from_f32[PALI_DTYPE_BF16](grad, room, n);
+        memset(sum, 0, n * sizeof *sum);
+    }
+}
+
+void grads_stage_end(const grads *g, exec *e, size_t stage) {
+    for (size_t i = 0; i < g->n_sums; i++)
+        if (g->sums[i].stage == stage) exec_rows(e, (g->sums[i].n + ADD_FLOATS - 1) / ADD_FLOATS, ADD_FLOATS, add_pieces, &g->sums[i]);
+}
+
+void grads_stage_drop(const grads *g) {
+    if (g->stage) memset(g->stage, 0, g->stage_floats * sizeof *g->stage);
 }

@@ -117,8 +117,8 @@ typedef struct arrays {
 static arrays arrays_of(const param *q, param_storage storage, bool half_grads) {
     bool vector = q->tensor && q->tensor->vector;
     arrays a = {.value = storage != PARAM_BF16 || vector, .half = storage != PARAM_F32 && !vector};
-    a.grad_half = half_grads;
-    a.grad = !half_grads;
+    a.grad_half = half_grads && !vector && q->group != SPEC_EMBED;
+    a.grad = !a.grad_half;
     return a;
 }
 

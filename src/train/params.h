@@ -9,7 +9,8 @@
  *   BF16       -               bf16            half                        to bf16: small ones are lost, or drawn by lot (optim.h)
  *
  * Vectors (norms, biases, the position table) are f32 everywhere in the model: of BF16 they have `value`, on bf16's grid.
- * Gradients are f32, or bf16 where memory decides. Surprise: big_vision's attention kernels keep heads as an axis, which its
+ * Gradients are f32, or of matrices bf16 where memory decides; the tables' stay f32, because head and lookup meet in them at both ends
+ * of backward. Surprise: big_vision's attention kernels keep heads as an axis, which its
  * Adafactor sees; hence row_heads and col_heads. */
 #ifndef PALI_TRAIN_PARAMS_H
 #define PALI_TRAIN_PARAMS_H
