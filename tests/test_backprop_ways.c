@@ -235,35 +235,56 @@ static void test_gemma2(void **state) {
 
 /* ---- Memory, and what is refused ---- */
 
-static void need_check(const model *m, const params *p, const tiny_batch *in, const backprop_options *o) {
-    backprop b;
+static void need_check(const model *m, const params *p, unsigned groups, bool half_grads, const tiny_batch *in, const backprop_options *o) {
+    backprop b, outline;
     exec e;
     backprop_result result = {0};
     exec_need need = {0};
-    uint64_t n_bytes;
+    uint64_t n_bytes, n_outline;
     assert_int_equal(exec_init(&e, 2), PALI_OK);
     assert_int_equal(backprop_init(&b, m, p), PALI_OK);
+    backprop_outline(&outline, m, groups, half_grads);
+    assert_int_equal(backprop_need(&need, &n_outline, &e, &outline, in->items, 2, o), PALI_OK);
     assert_int_equal(backprop_need(&need, &n_bytes, &e, &b, in->items, 2, o), PALI_OK);
+    assert_int_equal(n_outline, n_bytes);
     assert_int_equal(backprop_run(&b, &e, &result, in->items, 2, o), PALI_OK);
-    assert_int_equal(b.block_bytes, n_bytes);
+    assert_int_equal(b.block_bytes + b.grads.stage_floats * sizeof(float), n_bytes);
     if (o->keep_bytes == 0) assert_int_equal(e.acts.n_bytes, need.acts); /* else what is kept need not be there a second time */
     assert_true(e.acts.n_bytes <= need.acts && e.shared.n_bytes <= need.shared && e.worker[0].n_bytes <= need.worker);
     backprop_free(&b);
     exec_free(&e);
 }
 
+/* Plans are made of the groups alone. */
 static void test_need(void **state) {
     (void)state;
+    static const char *const k_train[] = {NULL, "img", "proj", "embed", "llm.attn", "llm.mlp,img", "llm.norm"};
     tiny t;
     tiny_batch in;
+    exec e;
     lora_training l;
     tiny_open(&t);
     tiny_batch_make(&in, 1, 1);
-    need_check(t.m, &t.p, &in, &k_tiny_plain);
-    need_check(t.m, &t.p, &in, &(backprop_options){.keep_bytes = UINT64_MAX});
+    assert_int_equal(exec_init(&e, 1), PALI_OK);
+    for (size_t i = 0; i < 2 * sizeof k_train / sizeof *k_train; i++) {
+        model *m;
+        params p;
+        unsigned groups;
+        const backprop_options o = {.keep_bytes = i % 2 ? UINT64_MAX : 0};
+        assert_int_equal(params_groups_parse(&groups, k_train[i / 2], NULL), PALI_OK);
+        assert_int_equal(view_new(&m, t.m), PALI_OK);
+        assert_int_equal(params_of_spec(&p, &m->spec, groups), PALI_OK);
+        assert_int_equal(params_alloc(&p, PARAM_F32, i % 2), PALI_OK);
+        assert_int_equal(params_load(&p, &e), PALI_OK);
+        params_bind(&p);
+        need_check(m, &p, groups, i % 2, &in, &o);
+        params_free(&p);
+        model_free(m);
+    }
     assert_int_equal(lora_training_new(&l, t.m, &(lora_options){.rank = 4, .alpha = 8, .text_only = true}), PALI_OK);
-    need_check(l.view, &l.params, &in, &k_tiny_plain);
+    need_check(l.view, &l.params, PARAMS_GROUP(SPEC_LLM_ATTN) | PARAMS_GROUP(SPEC_LLM_MLP), false, &in, &k_tiny_plain);
     lora_training_free(&l);
+    exec_free(&e);
     tiny_close(&t);
 }
 

@@ -306,6 +306,11 @@ pali_status backprop_init(backprop *b, const model *m, const params *p) {
     return grads_init(&b->grads, m, p);
 }
 
+void backprop_outline(backprop *b, const model *m, unsigned groups, bool half_grads) {
+    *b = (backprop){.m = m, .image_token = m->cfg.image_token};
+    grads_outline(&b->grads, m, groups, half_grads);
+}
+
 void backprop_free(backprop *b) {
     grads_free(&b->grads);
     mem_huge_free(b->block, b->block_bytes);
@@ -347,7 +352,7 @@ pali_status backprop_need(exec_need *need, uint64_t *n_bytes, exec *e, backprop 
     walk w;
     const gemma *g = &b->m->text;
     STATUS_TRY(walk_init(&w, b, e, items, n, o));
-    *n_bytes = w.n_targets ? carve(&w, NULL) : 0;
+    *n_bytes = (w.n_targets ? carve(&w, NULL) : 0) + b->grads.stage_floats * sizeof(float);
     if (w.n_targets == 0) return PALI_OK;
     w.sequences = mem_alloc(n, sizeof *w.sequences);
     if (!w.sequences) return status_no_memory(n * sizeof *w.sequences);

@@ -55,12 +55,15 @@ typedef struct backprop {
 
 /* The model, or view, computes with the parameters' values (params_bind, lora_training_new); both stay. */
 pali_status backprop_init(backprop *b, const model *m, const params *p);
+/* For backprop_need alone: a model without weights of which these groups are to be trained. */
+void backprop_outline(backprop *b, const model *m, unsigned groups, bool half_grads);
 void backprop_free(backprop *b);
 
 /* *out: row_loss and row_right are in, the rest is out. Gradients += ; after a failure they hold some of the micro-batch. */
 pali_status backprop_run(backprop *b, exec *e, backprop_result *out, const backprop_item *items, size_t n, const backprop_options *o);
 
-/* What a micro-batch takes: adds scratch to `need`; *n_bytes: its own memory, which stays for the next. Of the items only lengths
+/* What a micro-batch takes: adds scratch to `need`; *n_bytes: memory of its own, which stays for the next, that of
+ * stages (grads.h) included. Of the items only lengths
  * are looked at, and whether a picture is there as pixels or as features; of the weights no data. */
 pali_status backprop_need(exec_need *need, uint64_t *n_bytes, exec *e, backprop *b, const backprop_item *items, size_t n, const backprop_options *o);
 

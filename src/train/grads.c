@@ -148,6 +148,27 @@ pali_status grads_init(grads *out, const model *m, const params *p) {
     return s;
 }
 
+/* The tensors of a stage follow one another in the table. */
+static bool same_stage(const spec_tensor *a, const spec_tensor *b) {
+    return (a->group <= SPEC_PROJ ? a->group : SPEC_EMBED) == (b->group <= SPEC_PROJ ? b->group : SPEC_EMBED) && a->npz.n_layers == b->npz.n_layers &&
+           a->npz.layer == b->npz.layer;
+}
+
+void grads_outline(grads *out, const model *m, unsigned groups, bool half_grads) {
+    const unsigned text = PARAMS_GROUP(SPEC_LLM_ATTN) | PARAMS_GROUP(SPEC_LLM_MLP) | PARAMS_GROUP(SPEC_LLM_NORM);
+    *out = (grads){.trains_vit = groups & PARAMS_GROUP(SPEC_IMG)};
+    out->before_vit = out->trains_vit;
+    out->before_text = groups & (PARAMS_GROUP(SPEC_IMG) | PARAMS_GROUP(SPEC_PROJ) | PARAMS_GROUP(SPEC_EMBED));
+    out->first_vit = out->before_vit ? 0 : m->vit.cfg.n_layers;
+    out->first_text = out->before_text || (groups & text) ? 0 : m->text.cfg.n_layers;
+    for (size_t i = 0, sum = 0; half_grads && i < m->spec.n; i++) {
+        const spec_tensor *t = &m->spec.tensors[i];
+        if (i && !same_stage(t, t - 1)) sum = 0;
+        if (t->matrix && t->group != SPEC_EMBED && (groups & PARAMS_GROUP(t->group))) sum += spec_n_elements(t);
+        if (sum > out->stage_floats) out->stage_floats = sum;
+    }
+}
+
 void grads_free(grads *g) {
     mem_free(g->text);
     mem_free(g->vit);

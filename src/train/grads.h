@@ -43,6 +43,9 @@ typedef struct grads {
 
 /* Of a model whose weights params_bind has led to the parameters. */
 pali_status grads_init(grads *out, const model *m, const params *p);
+/* How far backward would go, and memory for stages, if all tensors of these groups (or adapters of them) were trained; nothing else.
+ * For plans of models without weights. */
+void grads_outline(grads *out, const model *m, unsigned groups, bool half_grads);
 void grads_free(grads *g);
 /* Adds the stage's sums to its gradients in bf16, each rounded once, and makes room for the next stage. */
 void grads_stage_end(const grads *g, exec *e, size_t stage);
