@@ -31,12 +31,19 @@ typedef struct lora_list {
     size_t n;
 } lora_list;
 
+/* The options of --config as arguments. */
+typedef struct recipe {
+    char **items; /* [n] owned */
+    size_t n;
+} recipe;
+
 typedef struct cli {
     args args;
     lora_list loras;
     const command *command;
     FILE *out;
     bool stderr_is_terminal, stdout_is_terminal;
+    recipe recipe;
     bool progress_shown; /* a progress line is on the terminal and must be wiped before anything else is printed */
 } cli;
 
@@ -84,6 +91,11 @@ int cli_loras_read(cli *c);
 int cli_loras_open(cli *c, pali_model *model);
 void cli_loras_close(cli *c);
 void cli_loras_free(cli *c);
+/* The model of -m, its options completed by cli_model_options or the caller; an exit code. */
+int cli_open_model(cli *c, pali_model **model, const pali_model_options *options);
+/* Reads --config and parses again, its options first and those of argv after them; an exit code. */
+int cli_recipe_read(cli *c, int argc, char **argv);
+void cli_recipe_free(cli *c);
 /* "q8": PALI_DTYPE_Q8_0; NULL: AUTO. */
 pali_dtype cli_dtype(const char *name);
 
@@ -110,5 +122,6 @@ int cmd_quantize(cli *c);
 int cmd_convert(cli *c);
 int cmd_merge(cli *c);
 int cmd_data(cli *c);
+int cmd_finetune(cli *c);
 
 #endif

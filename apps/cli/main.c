@@ -241,8 +241,10 @@ int main(int argc, char **argv) {
         help_command(c.out, c.command);
         code = cli_flush(&c);
     } else {
-        code = run_command(&c);
+        code = c.args.recipe ? cli_recipe_read(&c, argc - 1, argv + 1) : CLI_OK;
+        if (!code) code = run_command(&c);
     }
     args_free(&c.args);
+    cli_recipe_free(&c);
     return code;
 }

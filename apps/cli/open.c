@@ -74,7 +74,7 @@ static void note_types(cli *c, const pali_model *model) {
     }
 }
 
-static int model_open(cli *c, pali_model **model, const pali_model_options *options) {
+int cli_open_model(cli *c, pali_model **model, const pali_model_options *options) {
     const args *a = &c->args;
     pali_status status = a->random ? pali_model_random(model, a->random, a->seed, options) : pali_model_load(model, a->model, options);
     cli_progress_clear(c);
@@ -89,7 +89,7 @@ int cli_open_stored(cli *c, pali_model **model) {
     options_stored(c, &options);
     options.no_prefault = 1;
     int code = model_check(c);
-    return code ? code : model_open(c, model, &options);
+    return code ? code : cli_open_model(c, model, &options);
 }
 
 int cli_open_contents(cli *c, pali_contents **contents) {
@@ -109,7 +109,7 @@ int cli_open(cli *c, pali_model **model, pali_session **session) {
     *session = NULL;
     int code = cli_model_options(c, &options);
     if (!code) code = memory_check(c, &options);
-    if (!code) code = model_open(c, model, &options);
+    if (!code) code = cli_open_model(c, model, &options);
     if (code) return code;
 
     pali_session_options session_options;

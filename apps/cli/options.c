@@ -10,8 +10,8 @@
 
 enum { RUN = 1u, SCORE = 2u, EMBED = 4u, TOKENIZE = 8u, INSPECT = 16u, BENCH = 32u, QUANTIZE = 64u };
 /* What run has and its shorthands, which have all its other options, do not; and what they have beside them. */
-enum { PROMPTED = 128u, WITH_WORDS = 256u, LISTING = 512u, IN_LANGUAGE = 1024u, OBJECTS = 2048u, CONVERT = 4096u, DATA = 8192u, MERGE = 16384u };
-#define LOADING (RUN | SCORE | EMBED | TOKENIZE | INSPECT | BENCH | QUANTIZE | CONVERT | OBJECTS)
+enum { PROMPTED = 128u, WITH_WORDS = 256u, LISTING = 512u, IN_LANGUAGE = 1024u, OBJECTS = 2048u, CONVERT = 4096u, DATA = 8192u, MERGE = 16384u, TRAIN = 32768u };
+#define LOADING (RUN | SCORE | EMBED | TOKENIZE | INSPECT | BENCH | QUANTIZE | CONVERT | OBJECTS | TRAIN)
 #define EVERY (LOADING | DATA)
 #define ANSWERING (RUN | SCORE)
 #define COMPUTING (RUN | SCORE | EMBED | BENCH)
@@ -127,6 +127,19 @@ const command command_table[] = {
      "without a mask. Masks may be polygons or run lengths; their codes come from the encoder of the mask codec.",
      "paligemma data coco-to-jsonl --coco annotations.json --images pictures -o train.jsonl\n"
      "paligemma data coco-to-jsonl --coco annotations.json --images pictures -o train.jsonl --task segment --vae vae-oid.npz --classes each"},
+    {"finetune", TRAIN, cmd_finetune, "train a model, or an adapter for it, on your own pictures", "-m MODEL --data FILE.jsonl -o OUTDIR [options]",
+     "Each line of the data is {\"image\": \"a.jpg\" or [\"a.jpg\", \"b.jpg\"], \"prefix\": \"the prompt\", \"suffix\": \"the answer\"}, pictures "
+     "relative to the file. Learned is the answer and its end, given picture and prompt. Rows that cannot be read are reported and left "
+     "out, up to a tenth of them.\n\n"
+     "Into OUTDIR go log.jsonl (a line for each logged step), checkpoint-N/ after every --save-steps steps and the last, and the result: "
+     "for lora and qlora an adapter that PEFT loads and --lora takes, for full a model that Transformers loads and -m takes. Ctrl-C saves a "
+     "checkpoint and stops; --resume goes on from it and gives to the bit what not having stopped would have given. A loss that is not a "
+     "number ends the run, and the checkpoints from before stay.\n\n"
+     "A recipe for --config is a JSON object of options by their long names: {\"method\": \"lora\", \"lr\": 2e-5, \"no-shuffle\": true}. What the "
+     "command line says wins.",
+     "paligemma finetune -m paligemma-3b-pt-224 --data train.jsonl -o my-adapter --method lora --lr 2e-4 --epochs 3\n"
+     "paligemma run -m paligemma-3b-pt-224 --lora my-adapter -i cat.jpg -p \"caption en\"\n"
+     "paligemma finetune -m paligemma-3b-pt-224 --data train.jsonl --val val.jsonl -o my-model --config recipes/article.json --eval-steps 100"},
 };
 const size_t command_count = sizeof command_table / sizeof *command_table;
 
@@ -216,12 +229,54 @@ const option option_table[] = {
      "random weights of a real shape instead of files: 3b-224, 3b-448, 3b-896, pg2-3b-224, pg2-10b-224, pg2-28b-224, ..."},
     {"runs", 0, OPTION_NATURAL, AT(n_runs), "N", 1, 1000, BENCH, "runs to take the median of (default: 3)"},
     {"prompt-tokens", 0, OPTION_NATURAL, AT(prompt_tokens), "N", 1, 100000, BENCH, "length of the prompt (default: 10)"},
-    {"no-sliding-window", 0, OPTION_FLAG, AT(no_sliding_window), NULL, 0, 0, COMPUTING,
+    {"config", 0, OPTION_TEXT, AT(recipe), "RECIPE.json", 0, 0, TRAIN, "options by their long names, for what the command line does not say"},
+    {"data", 0, OPTION_TEXT, AT(train_data), "FILE.jsonl", 0, 0, TRAIN, "rows to train on"},
+    {"val", 0, OPTION_TEXT, AT(val_data), "FILE.jsonl", 0, 0, TRAIN, "rows to validate with: their loss, and the share of their tokens that the model thinks likeliest"},
+    {"output", 'o', OPTION_TEXT, AT(output), "OUTDIR", 0, 0, TRAIN, "directory of the result, the checkpoints and the log"},
+    {"method", 0, OPTION_CHOICE, AT(method), "full|lora|qlora", 0, 0, TRAIN,
+     "what is trained: weights of the model, or adapters for it, or adapters for it in 4 bits (nf4) (default: lora)"},
+    {"train", 0, OPTION_TEXT, AT(train), "GROUP,...", 0, 0, TRAIN, "full: which weights, of img, proj, embed, llm.attn, llm.mlp, llm.norm (default: all)"},
+    {"freeze", 0, OPTION_TEXT, AT(freeze), "GROUP,...", 0, 0, TRAIN, "full: which of them not"},
+    {"lora-rank", 0, OPTION_NATURAL, AT(lora_rank), "N", 1, 4096, TRAIN, "rank of the adapters (default: 8)"},
+    {"lora-alpha", 0, OPTION_REAL, AT(lora_alpha), "F", 1e-6, 1e6, TRAIN, "their effect is multiplied by alpha / rank (default: 8)"},
+    {"lora-rslora", 0, OPTION_FLAG, AT(lora_rslora), NULL, 0, 0, TRAIN, "by alpha / sqrt(rank) instead"},
+    {"lora-targets", 0, OPTION_TEXT, AT(lora_targets), "NAME,...", 0, 0, TRAIN,
+     "layers that get one (default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj)"},
+    {"lora-scope", 0, OPTION_CHOICE, AT(lora_scope), "llm|all", 0, 0, TRAIN, "those of the text model, or those of the vision tower too (default: all)"},
+    {"optim", 0, OPTION_CHOICE, AT(optim), "adamw|adamw8bit|paged_adamw8bit|sgd|adafactor|adamw_hf|adam_big_vision|adafactor_big_vision", 0, 0, TRAIN,
+     "optimizer (default: adamw); paged keeps its states in a file"},
+    {"lr", 0, OPTION_REAL, AT(lr), "F", 0, 1e30, TRAIN, "learning rate (default: 5e-5)"},
+    {"weight-decay", 0, OPTION_REAL, AT(weight_decay), "F", 0, 1e6, TRAIN, "decay of matrices (default: 0)"},
+    {"beta1", 0, OPTION_REAL, AT(beta1), "F", 0, 0.999999, TRAIN, "(default: 0.9)"},
+    {"beta2", 0, OPTION_REAL, AT(beta2), "F", 0, 0.999999, TRAIN, "(default: 0.999)"},
+    {"eps", 0, OPTION_REAL, AT(eps), "F", 0, 1, TRAIN, "(default: 1e-8, for adafactor 1e-30)"},
+    {"momentum", 0, OPTION_REAL, AT(momentum), "F", 0, 0.999999, TRAIN, "of sgd (default: 0) and adafactor_big_vision (default: 0.9)"},
+    {"schedule", 0, OPTION_CHOICE, AT(schedule), "linear|cosine|constant|cosine_big_vision", 0, 0, TRAIN, "learning rate after the warm-up (default: linear, to 0)"},
+    {"warmup-steps", 0, OPTION_REAL, AT(warmup_steps), "N", 0, 1e12, TRAIN, "steps in which it rises from 0; below 1 a share of all steps (default: 0)"},
+    {"epochs", 0, OPTION_REAL, AT(epochs), "N", 0, 1e9, TRAIN, "times that all rows are seen (default: 3)"},
+    {"max-steps", 0, OPTION_NATURAL, AT(max_steps), "N", 0, 1e12, TRAIN, "steps to do, whatever --epochs says (default: 0, as --epochs says)"},
+    {"batch-size", 0, OPTION_NATURAL, AT(train_batch), "N", 1, 65536, TRAIN, "rows that are computed at once (default: 8)"},
+    {"grad-accum", 0, OPTION_NATURAL, AT(grad_accum), "N", 1, 1e12, TRAIN, "batches for a step (default: 1)"},
+    {"max-grad-norm", 0, OPTION_REAL, AT(max_grad_norm), "F", 0, 1e30, TRAIN, "gradients are clipped to this norm; 0: they are not (default: 1)"},
+    {"label-smoothing", 0, OPTION_REAL, AT(label_smoothing), "F", 0, 0.999, TRAIN, "share of probability for other tokens than the answer's (default: 0)"},
+    {"loss", 0, OPTION_CHOICE, AT(loss), "hf|big_vision", 0, 0, TRAIN,
+     "mean over all tokens of a step as in Transformers, or over the tokens of each row and then over rows as in big_vision (default: hf)"},
+    {"no-shuffle", 0, OPTION_FLAG, AT(no_shuffle), NULL, 0, 0, TRAIN, "rows in the order of the file"},
+    {"seed", 0, OPTION_NATURAL, AT(train_seed), "N", 0, 9223372036854774784.0, TRAIN, "seed of the order and of the adapters' first values (default: 42)"},
+    {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16", 0, 0, TRAIN,
+     "type to compute with: for full of the trained weights, whose updates go to copies in f32 either way; for lora of the model (default: as stored)"},
+    {"eval-steps", 0, OPTION_NATURAL, AT(eval_steps), "N", 0, 1e12, TRAIN, "validate after every N steps (default: 0, at the end only)"},
+    {"save-steps", 0, OPTION_NATURAL, AT(save_steps), "N", 0, 1e12, TRAIN, "save a checkpoint after every N steps; 0: at the end only (default: 500)"},
+    {"save-total-limit", 0, OPTION_NATURAL, AT(save_limit), "N", 0, 1e12, TRAIN, "keep the last N checkpoints (default: 0, all)"},
+    {"resume", 0, OPTION_MAYBE, AT(resume), "[DIR]", 0, 0, TRAIN, "go on from a checkpoint, or from the last one in OUTDIR"},
+    {"logging-steps", 0, OPTION_NATURAL, AT(logging_steps), "N", 0, 1e12, TRAIN, "log every N steps (default: 1)"},
+    {"tensorboard", 0, OPTION_TEXT, AT(tensorboard), "DIR", 0, 0, TRAIN, "write event files for TensorBoard"},
+    {"no-sliding-window", 0, OPTION_FLAG, AT(no_sliding_window), NULL, 0, 0, COMPUTING | TRAIN,
      "PaliGemma 2: full attention in every layer, as it was trained (default: the 4096-token window, as Transformers)"},
-    {"no-final-softcap", 0, OPTION_FLAG, AT(no_final_softcap), NULL, 0, 0, COMPUTING,
+    {"no-final-softcap", 0, OPTION_FLAG, AT(no_final_softcap), NULL, 0, 0, COMPUTING | TRAIN,
      "PaliGemma 2: no final logit cap, as big_vision (default: capped, as Transformers)"},
     {"plan", 0, OPTION_FLAG, AT(plan), NULL, 0, 0, RUN | BENCH, "print the memory that this would need, and do nothing else"},
-    {"force", 0, OPTION_FLAG, AT(force), NULL, 0, 0, COMPUTING, "run even if it does not seem to fit into memory"},
+    {"force", 0, OPTION_FLAG, AT(force), NULL, 0, 0, COMPUTING | TRAIN, "run even if it does not seem to fit into memory"},
     {"json", 0, OPTION_FLAG, AT(json), NULL, 0, 0, EVERY, "print JSON"},
     {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, 0, 0, EVERY, "no progress, no notes; results only once all is well"},
     {"verbose", 'v', OPTION_FLAG, AT(verbose), NULL, 0, 0, EVERY, "notes on standard error"},
@@ -229,7 +284,7 @@ const option option_table[] = {
 };
 const size_t option_count = sizeof option_table / sizeof *option_table;
 
-static const char *const planned_commands[] = {"finetune", "eval", "serve", "pull", "push"};
+static const char *const planned_commands[] = {"eval", "serve", "pull", "push"};
 #define IS_ONE_OF(name, list) is_one_of(name, list, sizeof(list) / sizeof *(list))
 
 static bool is_one_of(const char *name, const char *const *list, size_t n) {
@@ -306,6 +361,18 @@ void args_init(args *a) {
     a->n_runs = 3;
     a->prompt_tokens = 10;
     a->top_p = a->length_penalty = a->repeat_penalty = 1;
+    a->method = "lora";
+    a->lora_scope = "all";
+    a->loss = "hf";
+    a->lora_rank = a->train_batch = 8;
+    a->lora_alpha = 8;
+    a->grad_accum = a->logging_steps = 1;
+    a->train_seed = 42;
+    a->save_steps = 500;
+    a->lr = 5e-5;
+    a->beta1 = a->beta2 = a->eps = a->momentum = -1;
+    a->epochs = 3;
+    a->max_grad_norm = 1;
 }
 
 void args_free(args *a) {
@@ -360,7 +427,8 @@ static bool option_set(args *a, const option *o, const char *value, char *messag
     void *field = (char *)a + o->offset;
     switch (o->kind) {
     case OPTION_FLAG: *(bool *)field = true; return true;
-    case OPTION_TEXT: *(const char **)field = value; return true;
+    case OPTION_TEXT:
+    case OPTION_MAYBE: *(const char **)field = value; return true;
     case OPTION_LIST: {
         text_list *list = field;
         list->items[list->n++] = value;
@@ -443,6 +511,8 @@ bool args_parse(args *a, const command *cmd, int argc, char **argv, char *messag
                 (void)snprintf(message, n_message, "%s: --%s: \"%s\": takes no value", cmd->name, o->name, value);
                 return false;
             }
+        } else if (!value && o->kind == OPTION_MAYBE) {
+            value = i + 1 < argc && argv[i + 1][0] != '-' ? argv[++i] : "";
         } else if (!value) {
             if (i + 1 >= argc) {
                 (void)snprintf(message, n_message, "%s: --%s: %s expected", cmd->name, o->name, o->meta);

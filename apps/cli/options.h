@@ -19,13 +19,16 @@ typedef struct text_list {
 typedef struct args {
     const char *model, *mmproj, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
         *early_stopping, *box_scale, *constrain, *lang, *draw, *masks, *vae, *format, *shard_size,
-        *coco, *image_dir, *data_task, *classes, *loc_scale;
+        *coco, *image_dir, *data_task, *classes, *loc_scale,
+        *recipe, *train_data, *val_data, *method, *train, *freeze, *lora_targets, *lora_scope, *optim, *schedule, *loss, *resume, *tensorboard;
     text_list images, answers, loras;
     text_list words; /* what is no option */
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
+    uint64_t lora_rank, max_steps, train_batch, grad_accum, train_seed, eval_steps, save_steps, save_limit, logging_steps;
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;
+    double lora_alpha, lr, weight_decay, beta1, beta2, eps, momentum, warmup_steps, epochs, max_grad_norm, label_smoothing;
     bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap, plan, force,
-        crowds;
+        crowds, lora_rslora, no_shuffle;
 } args;
 
 typedef struct cli cli;
@@ -40,7 +43,8 @@ typedef struct command {
     const char *example; /* commands, one a line */
 } command;
 
-typedef enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_LIST, OPTION_CHOICE, OPTION_NATURAL, OPTION_REAL } option_kind;
+/* MAYBE: a text that may be left out, then "": the next argument is taken if it does not begin with '-'. */
+typedef enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_MAYBE, OPTION_LIST, OPTION_CHOICE, OPTION_NATURAL, OPTION_REAL } option_kind;
 
 typedef struct option {
     const char *name;

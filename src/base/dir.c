@@ -108,7 +108,7 @@ pali_status dir_out_copy(const dir_out *out, const char *name, const char *from)
     return s;
 }
 
-static pali_status dir_sync(const char *dir, const char *name) {
+static pali_status sync_as(const char *dir, const char *name) {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return io_error(name, "cannot sync its directory");
     pali_status s = fsync(fd) == 0 || errno == EINVAL ? PALI_OK : io_error(name, "cannot sync its directory"); /* EINVAL: not on this file system */
@@ -116,8 +116,12 @@ static pali_status dir_sync(const char *dir, const char *name) {
     return s;
 }
 
+pali_status dir_sync(const char *path) {
+    return sync_as(path, path);
+}
+
 pali_status dir_out_commit(dir_out *out) {
-    pali_status s = dir_sync(out->temp, out->path);
+    pali_status s = sync_as(out->temp, out->path);
     if (s == PALI_OK && rename(out->temp, out->path) != 0) s = io_error(out->path, "cannot rename into place");
     if (s != PALI_OK)
         dir_out_abort(out);
@@ -133,6 +137,26 @@ static void files_remove(const char *path) {
     for (struct dirent *entry; (entry = readdir(dir));)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) (void)unlinkat(dirfd(dir), entry->d_name, 0);
     closedir(dir);
+}
+
+pali_status dir_make(const char *path) {
+    char *copy = mem_copy_string(path);
+    pali_status s = copy ? PALI_OK : status_no_memory(strlen(path));
+    for (char *at = copy ? copy + (*copy != 0) : NULL; s == PALI_OK && at; at++) {
+        const char c = *at;
+        if (c != '/' && c) continue;
+        *at = 0;
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST) s = io_error(copy, "cannot make the directory");
+        *at = c;
+        if (!c) break;
+    }
+    mem_free(copy);
+    return s;
+}
+
+pali_status dir_remove(const char *path) {
+    files_remove(path);
+    return rmdir(path) == 0 ? PALI_OK : io_error(path, "cannot remove");
 }
 
 void dir_out_abort(dir_out *out) {

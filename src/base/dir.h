@@ -21,4 +21,11 @@ pali_status dir_out_commit(dir_out *out);
 /* Does nothing after a commit, or for a struct of zeros. */
 void dir_out_abort(dir_out *out);
 
+/* Makes a directory and what leads there, as far as it is not there. */
+pali_status dir_make(const char *path);
+/* Removes a directory with the files in it (nothing deeper). */
+pali_status dir_remove(const char *path);
+/* What is renamed or made in it is there after a loss of power too. */
+pali_status dir_sync(const char *path);
+
 #endif

@@ -9,9 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/file.h"
+#include "base/dir.h"
 #include "base/mem.h"
-
 
 uint32_t events_crc32c(const void *data, size_t n) {
     const uint8_t *bytes = data;
@@ -139,19 +138,6 @@ uint8_t *events_encode_text(size_t *n, double time, int64_t step, const char *ta
     return out;
 }
 
-/* Every folder of a path. */
-static pali_status make_dirs(char *path) {
-    for (char *at = path + 1;; at++) {
-        char c = *at;
-        if (c != '/' && c) continue;
-        *at = 0;
-        int failed = mkdir(path, 0777) != 0 && errno != EEXIST;
-        if (failed) return status_fail(PALI_ERR_IO, "%s: %s", path, strerror(errno));
-        *at = c;
-        if (!c) return PALI_OK;
-    }
-}
-
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
@@ -192,10 +178,7 @@ static pali_status create(events *e, const char *dir) {
 pali_status events_open(events *out, const char *dir) {
     *out = (events){.fd = -1};
     if (!*dir) return status_fail(PALI_ERR_ARGUMENT, "event files: the folder's name is empty");
-    char *path = mem_copy_string(dir);
-    if (!path) return status_no_memory(strlen(dir));
-    pali_status status = make_dirs(path);
-    mem_free(path);
+    pali_status status = dir_make(dir);
     size_t n = 0;
     if (status == PALI_OK) status = create(out, dir);
     if (status == PALI_OK) {

@@ -1,0 +1,112 @@
+/* trainer.c: fine-tuning: options from what callers say to what the loop takes. */
+#include "api/handles.h"
+
+#include <math.h>
+
+#include "train/trainer.h"
+
+#define COUNT_MAX ((uint64_t)1 << 40)
+#define BATCH_MAX 65536u
+
+void pali_train_options_init(pali_train_options *options) {
+    *options = (pali_train_options){.struct_size = sizeof *options, .lora_rank = 8, .lora_alpha = 8, .lr = 5e-5, .beta1 = -1, .beta2 = -1, .eps = -1, .momentum = -1,
+                                    .epochs = 3, .batch_size = 8, .grad_accum = 1, .max_grad_norm = 1, .seed = 42, .logging_steps = 1, .save_steps = 500};
+}
+
+static pali_status real_check(double x, double low, double high, const char *name) {
+    return x >= low && x <= high ? PALI_OK : status_fail(PALI_ERR_ARGUMENT, "pali_train_options: %s: %g: expected %g to %g", name, x, low, high);
+}
+
+static pali_status count_check(uint64_t n, uint64_t low, uint64_t high, const char *name) {
+    if (n >= low && n <= high) return PALI_OK;
+    return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: %s: %llu: expected %llu to %llu", name, (unsigned long long)n, (unsigned long long)low, (unsigned long long)high);
+}
+
+static pali_status numbers_check(const pali_train_options *o) {
+    const struct {
+        double x, low, high;
+        const char *name;
+    } reals[] = {{o->lr, 0, 1e30, "lr"}, {o->weight_decay, 0, 1e6, "weight_decay"}, {o->warmup_steps, 0, 1e12, "warmup_steps"}, {o->epochs, 0, 1e9, "epochs"},
+                 {o->max_grad_norm, 0, 1e30, "max_grad_norm"}, {o->label_smoothing, 0, 0.999, "label_smoothing"}};
+    const struct {
+        uint64_t n, low, high;
+        const char *name;
+    } counts[] = {{o->max_steps, 0, COUNT_MAX, "max_steps"}, {o->batch_size, 1, BATCH_MAX, "batch_size"}, {o->grad_accum, 1, COUNT_MAX, "grad_accum"},
+                  {o->logging_steps, 0, COUNT_MAX, "logging_steps"}, {o->eval_steps, 0, COUNT_MAX, "eval_steps"}, {o->save_steps, 0, COUNT_MAX, "save_steps"},
+                  {o->save_total_limit, 0, COUNT_MAX, "save_total_limit"}};
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) STATUS_TRY(real_check(reals[i].x, reals[i].low, reals[i].high, reals[i].name));
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) STATUS_TRY(count_check(counts[i].n, counts[i].low, counts[i].high, counts[i].name));
+    return PALI_OK;
+}
+
+/* -1 leaves the optimizer's own. */
+static pali_status own_or(double *out, double given, double high, const char *name) {
+    if (given == -1) return PALI_OK;
+    STATUS_TRY(real_check(given, 0, high, name));
+    *out = given;
+    return PALI_OK;
+}
+
+static pali_status optimizer_read(optim_options *out, const pali_train_options *o, const char *output) {
+    STATUS_TRY(optim_options_named(out, o->optimizer ? o->optimizer : "adamw"));
+    STATUS_TRY(own_or(&out->beta1, o->beta1, 0.999999, "beta1"));
+    STATUS_TRY(own_or(&out->beta2, o->beta2, 0.999999, "beta2"));
+    STATUS_TRY(own_or(&out->eps, o->eps, 1, "eps"));
+    STATUS_TRY(own_or(&out->momentum, o->momentum, 0.999999, "momentum"));
+    out->weight_decay = o->weight_decay;
+    out->seed = o->seed;
+    out->paged_dir = output;
+    return PALI_OK;
+}
+
+/* Of most matrices that are to be trained. */
+static param_storage storage_stored(const model *m) {
+    const pali_dtype dtype = m->text.layers[0].q.dtype;
+    return dtype == PALI_DTYPE_F32 ? PARAM_F32 : PARAM_MASTER;
+}
+
+static pali_status what_read(trainable_options *out, const pali_train_options *o, const model *m) {
+    *out = (trainable_options){.adapters = o->method == PALI_TRAIN_LORA};
+    if (o->method != PALI_TRAIN_LORA && o->method != PALI_TRAIN_FULL) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: method: %d is unknown", (int)o->method);
+    if (out->adapters) {
+        if (o->train || o->freeze) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: train, freeze: groups are for the full method; lora_targets says where adapters go");
+        if (o->lora_rank < 1) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: lora_rank: %d: expected at least 1", (int)o->lora_rank);
+        out->lora = (lora_options){.targets = o->lora_targets, .text_only = o->lora_text_only != 0, .rank = (size_t)o->lora_rank, .alpha = o->lora_alpha,
+                                   .rslora = o->lora_rslora != 0, .seed = o->seed};
+        return PALI_OK;
+    }
+    if (o->dtype != PALI_DTYPE_AUTO && o->dtype != PALI_DTYPE_F32 && o->dtype != PALI_DTYPE_BF16)
+        return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: dtype: %s: expected f32 or bf16", pali_dtype_name(o->dtype));
+    out->storage = o->dtype == PALI_DTYPE_F32 ? PARAM_F32 : o->dtype == PALI_DTYPE_BF16 ? PARAM_MASTER : storage_stored(m);
+    return params_groups_parse(&out->groups, o->train, o->freeze);
+}
+
+static pali_status loss_read(trainer_options *out, const pali_train_options *o) {
+    if (o->loss != PALI_TRAIN_LOSS_HF && o->loss != PALI_TRAIN_LOSS_BIG_VISION) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: loss: %d is unknown", (int)o->loss);
+    out->clip_big_vision = o->loss == PALI_TRAIN_LOSS_BIG_VISION;
+    out->mean = out->clip_big_vision ? SAMPLE_EXAMPLE_MEAN : SAMPLE_TOKEN_MEAN_WINDOW;
+    out->spread = out->clip_big_vision ? XENT_SPREAD_OTHERS : XENT_SPREAD_ALL;
+    out->smoothing = (float)o->label_smoothing;
+    return PALI_OK;
+}
+
+pali_status pali_finetune(const pali_model *handle, const char *data, const char *output, const pali_train_options *options) {
+    pali_train_options o;
+    API_NEED_AS(handle, "model");
+    API_NEED(data);
+    API_NEED(output);
+    pali_train_options_init(&o);
+    STATUS_TRY(options_read(&o, sizeof o, options, "pali_train_options"));
+    STATUS_TRY(numbers_check(&o));
+    STATUS_TRY(model_check_runs(handle->m));
+    trainer_options inner = {.data = data, .val = o.val_data, .out_dir = output, .resume = o.resume, .board_dir = o.tensorboard, .tokenizer_path = handle->tokenizer_path,
+                             .lr = o.lr, .warmup = o.warmup_steps, .epochs = o.epochs, .max_steps = o.max_steps, .batch_size = (size_t)o.batch_size,
+                             .grad_accum = (size_t)o.grad_accum, .max_grad_norm = o.max_grad_norm, .shuffle = !o.no_shuffle, .seed = o.seed,
+                             .logging_steps = (size_t)o.logging_steps, .eval_steps = (size_t)o.eval_steps, .save_steps = (size_t)o.save_steps,
+                             .save_limit = (size_t)o.save_total_limit, .n_threads = o.n_threads, .force = o.force != 0, .on_event = o.on_event, .user = o.user};
+    STATUS_TRY(what_read(&inner.what, &o, handle->m));
+    STATUS_TRY(optimizer_read(&inner.optimizer, &o, output));
+    STATUS_TRY(schedule_kind_named(&inner.schedule, o.schedule ? o.schedule : "linear"));
+    STATUS_TRY(loss_read(&inner, &o));
+    return trainer_run(handle->m, handle->t, &inner);
+}

@@ -1,0 +1,45 @@
+/* trainer.h: the loop of fine-tuning (spec training 4.5 - 4.8, 6.4).
+ *
+ *   an update: grad_accum micro-batches forward and backward | gradients' norm, clipping | optimizer | log, validate, save
+ *
+ * Everything that a run depends on is in its options, its data and the number of updates done, so that going on from a checkpoint
+ * gives the same bits as not having stopped, as does any number of threads. */
+#ifndef PALI_TRAIN_TRAINER_H
+#define PALI_TRAIN_TRAINER_H
+
+#include "input/tokenizer.h"
+#include "tensor/xent.h"
+#include "train/optim.h"
+#include "train/sample.h"
+#include "train/schedule.h"
+#include "train/trainable.h"
+
+typedef struct trainer_options {
+    const char *data, *val, *out_dir; /* val NULL: none */
+    const char *resume;      /* as in pali_train_options */
+    const char *board_dir;   /* TensorBoard; NULL: none */
+    const char *tokenizer_path;
+    trainable_options what;
+    optim_options optimizer;
+    schedule_kind schedule;
+    double lr, warmup, epochs;
+    uint64_t max_steps;
+    size_t batch_size, grad_accum;
+    double max_grad_norm;    /* 0: off */
+    bool clip_big_vision;
+    float smoothing;
+    xent_spread spread;
+    sample_mean mean;
+    bool shuffle;
+    uint64_t seed;
+    size_t logging_steps, eval_steps, save_steps, save_limit; /* eval and save 0: at the end only; save_limit 0: none */
+    int n_threads;
+    bool force;
+    pali_train_fn on_event;
+    void *user;
+} trainer_options;
+
+/* From reading the data to the result in out_dir. PALI_ERR_CANCELLED: on_event asked to stop, and a checkpoint is saved. */
+pali_status trainer_run(const model *base, const tokenizer *t, const trainer_options *o);
+
+#endif
