@@ -5,7 +5,7 @@ expect_error 2
 expect_error 2 rnu
 stderr_says "did you mean run?"
 expect_error 2 zzzzzzzz
-expect_error 2 finetune
+expect_error 2 serve
 stderr_says "not available in this version"
 expect_error 2 run --modle=x
 stderr_says "did you mean --model?"
@@ -81,7 +81,7 @@ expect_error 2 quantize -m "$MODEL" -o x.gguf --vision-dtype q3
 
 expect 0 --help
 stdout_says "usage: paligemma COMMAND"
-for planned in finetune serve; do
+for planned in eval serve; do
     ! grep -q -- "$planned" out || say_failure "help lists $planned, which this version does not have"
 done
 expect 0 --version
