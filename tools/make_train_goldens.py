@@ -8,8 +8,9 @@ window of an epoch are short. Everything runs in float32 with eager attention on
 
 steps.json has, for each case of CASES: loss, learning rate and gradient norm of every update as Trainer logs them; how many values
 are trained; for each trained tensor (named as the weights, or as PEFT saves it) [norm, probe] of how far it has moved, where probe is
-the sum of change[i] * cos(i) in double (not of the tower's k_proj.bias, which rounding moves); and "noise", what the same run gives with weights that are off by a rounding (relative): how
-well these numbers are determined at all. Besides the settings, and the rows of every micro-batch in their order.
+the sum of change[i] * cos(i) in double (not of the tower's k_proj.bias, which rounding moves); and "noise", by how much all of it
+differs in a run whose weights are off by a rounding: how well these numbers are determined. Besides the settings, and the rows of
+every micro-batch in their order.
 steps.safetensors has the A of adapters as they begin (B is zero), "A/<model>/<name>", and both as one run ended, "<case>/<name>".
 "qlora" has a base whose matrices bitsandbytes quantized; they are f32 matrices by the formula here, since its own products err on the
 CPU for some widths.
