@@ -58,8 +58,8 @@ adapters *adapters_new(size_t n, size_t k, uint64_t seed) {
         d->b[i] = random_floats(n * ranks[i], seed + 10 + i, 0.3f);
     }
     d->bias = random_floats(n, seed + 20, 1);
-    d->second = (lora){NULL, mat_f32(ranks[1], k, d->a[1]), mat_f32(n, ranks[1], d->b[1]), d->bias, -0.25f};
-    d->first = (lora){&d->second, mat_f32(ranks[0], k, d->a[0]), mat_f32(n, ranks[0], d->b[0]), NULL, 2};
+    d->second = (lora){.a = mat_f32(ranks[1], k, d->a[1]), .b = mat_f32(n, ranks[1], d->b[1]), .bias = d->bias, .scale = -0.25f};
+    d->first = (lora){.next = &d->second, .a = mat_f32(ranks[0], k, d->a[0]), .b = mat_f32(n, ranks[0], d->b[0]), .scale = 2};
     return d;
 }
 

@@ -195,6 +195,7 @@ static void differences_check(const model *m, params *p) {
     for (int group = SPEC_IMG; group <= SPEC_LLM_NORM; group++) {
         double sum = 0;
         for (size_t i = 0; i < p->n; i++) sum += p->items[i].group == (spec_group)group ? pow(tiny_norm(p->items[i].grad, p->items[i].n), 2) : 0;
+        if (!(sum > 0)) continue; /* none of it is trained */
         for (size_t i = 0; i < p->n; i++)
             for (size_t j = 0; j < p->items[i].n; j++) d[i][j] = p->items[i].group == (spec_group)group ? (float)((double)p->items[i].grad[j] / sqrt(sum)) : 0;
         double h = ALONG / sqrt(sum), step[4];
@@ -233,8 +234,6 @@ static void test_gemma2(void **state) {
     tiny_close(&t);
 }
 
-/* ---- Memory, and what is refused ---- */
-
 static void need_check(const model *m, const params *p, unsigned groups, bool half_grads, const tiny_batch *in, const backprop_options *o) {
     backprop b, outline;
     exec e;
@@ -254,6 +253,65 @@ static void need_check(const model *m, const params *p, unsigned groups, bool ha
     backprop_free(&b);
     exec_free(&e);
 }
+
+/* Dropout in adapters: nothing while it is off; on, a loss of its own with its gradient, the same however the walk goes, and another
+ * with another key. */
+static void test_dropout(void **state) {
+    (void)state;
+    tiny t;
+    tiny_batch in;
+    lora_training l;
+    const backprop_options keep = {.keep_bytes = UINT64_MAX};
+    tiny_open(&t);
+    tiny_batch_make(&in, 0.25, 0.5);
+    assert_int_equal(lora_training_new(&l, t.m, &(lora_options){.rank = 8, .alpha = 8, .dropout = 0.3}), PALI_OK);
+    tiny_adapters_fill(&l.params);
+    double off = tiny_run(l.view, &l.params, &in, 2, &k_tiny_plain, 1, NULL);
+    lora_training_dropout(&l, true, 77);
+    params_clear_grads(&l.params);
+    double on = tiny_run(l.view, &l.params, &in, 2, &k_tiny_plain, 1, NULL);
+    float *want = grads_copy(&l.params);
+    assert_true(fabs(on - off) > 1e-3);
+    params_clear_grads(&l.params);
+    assert_true(tiny_run(l.view, &l.params, &in, 2, &keep, 2, NULL) == on);
+    same_grads(&l.params, want);
+    free(want);
+    need_check(l.view, &l.params, PARAMS_GROUP(SPEC_IMG) | PARAMS_GROUP(SPEC_LLM_ATTN) | PARAMS_GROUP(SPEC_LLM_MLP), false, &in, &k_tiny_plain);
+    differences_check(l.view, &l.params);
+    tiny_adapters_fill(&l.params); /* differences left them elsewhere */
+    lora_training_dropout(&l, true, 78);
+    assert_true(fabs(tiny_run(l.view, &l.params, &in, 2, &k_tiny_plain, 1, NULL) - on) > 1e-4);
+    lora_training_dropout(&l, false, 79);
+    assert_true(tiny_run(l.view, &l.params, &in, 2, &k_tiny_plain, 1, NULL) == off);
+    lora_training_free(&l);
+    tiny_close(&t);
+}
+
+/* Its mask: a share of p, the rest scaled, all of it by key and site. */
+static void test_mask(void **state) {
+    (void)state;
+    enum { ROWS = 50, COLS = 201, N = ROWS * COLS };
+    exec e;
+    float x[N], y[N], z[N];
+    size_t n_zero = 0, n_both = 0;
+    assert_int_equal(exec_init(&e, 2), PALI_OK);
+    for (size_t i = 0; i < N; i++) x[i] = 3;
+    dropout_apply(&e, y, x, ROWS, COLS, &(dropout){0.25f, 5}, 1, false);
+    for (size_t i = 0; i < N; i++) {
+        assert_true(y[i] == 0 || y[i] == 4);
+        n_zero += y[i] == 0;
+    }
+    assert_true(fabs((double)n_zero / N - 0.25) < 0.02); /* four standard deviations and more */
+    memcpy(z, x, sizeof z);
+    dropout_apply(&e, z, x, ROWS, COLS, &(dropout){0.25f, 5}, 1, true);
+    for (size_t i = 0; i < N; i++) assert_true(z[i] == 3 + y[i]);
+    dropout_apply(&e, z, x, ROWS, COLS, &(dropout){0.25f, 5}, 2, false);
+    for (size_t i = 0; i < N; i++) n_both += y[i] == 0 && z[i] == 0;
+    assert_true(fabs((double)n_both / N - 0.0625) < 0.012);
+    exec_free(&e);
+}
+
+/* ---- Memory, and what is refused ---- */
 
 /* Plans are made of the groups alone. */
 static void test_need(void **state) {
@@ -374,6 +432,8 @@ int main(void) {
         cmocka_unit_test(test_features),
         cmocka_unit_test(test_differences),
         cmocka_unit_test(test_gemma2),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_mask),
         cmocka_unit_test(test_need),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_no_memory),

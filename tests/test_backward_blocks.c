@@ -162,7 +162,7 @@ static subject *subject_new(bool gemma2) {
     s->dy = random_floats(s->rows.n_rows * D, 2, 1);
     s->a = random_floats(R * D, 3, 0.5f);
     s->b = random_floats(N * H * R, 4, 0.5f);
-    s->adapter = (lora){NULL, mat_f32(R, D, s->a), mat_f32(N * H, R, s->b), NULL, 0.5f};
+    s->adapter = (lora){.a = mat_f32(R, D, s->a), .b = mat_f32(N * H, R, s->b), .scale = 0.5f};
     s->layer.q.lora = &s->adapter;
     return s;
 }

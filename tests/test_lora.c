@@ -47,6 +47,7 @@ static void test_lora_new(void **state) {
     lora_refused(t.m, (lora_options){.rank = 5000, .alpha = 8}, "rank: 5000");
     lora_refused(t.m, (lora_options){.rank = 8, .alpha = (double)NAN}, "alpha");
     lora_refused(t.m, (lora_options){.rank = 8, .alpha = 8, .targets = "q_proj,proj"}, "targets: \"proj\"");
+    lora_refused(t.m, (lora_options){.rank = 8, .alpha = 8, .dropout = 1}, "dropout: 1");
     lora_refused(t.m, (lora_options){.rank = 8, .alpha = 8, .targets = ""}, "targets: \"\"");
     lora_refused(t.m, (lora_options){.rank = 8, .alpha = 8, .targets = "embed_tokens"}, "targets: \"embed_tokens\"");
     lora_refused(t.m, (lora_options){.rank = 8, .alpha = 8, .targets = "fc1", .text_only = true}, "no linear layer of the text model");

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "kernels/blocks_plain.h"
+#include "tensor/dropout.h"
 
 #define FEW_ROWS 8u              /* up to here streaming beats expanding panels (measured) */
 #define FEW_ROWS_BLOCKS 3u       /* the same for block-quantized weights, whose panels are cheap (a guess by counts of instructions) */
@@ -218,15 +219,23 @@ static void lora_need(exec_need *need, const product *p, const mat *w, linear_op
     for (const lora *l = w ? w->lora : NULL; l; l = l->next) linear_need(need, p->e, &l->a, NULL, p->m, op);
 }
 
-/* u of all adapters of w, in the shared scratch before what is rounded. */
-static pali_status lora_inputs(product *p, const float **out, const mat *w, linear_op op) {
+static bool has_dropout(const mat *w) {
+    for (const lora *l = w ? w->lora : NULL; l; l = l->next)
+        if (l->dropout) return true;
+    return false;
+}
+
+/* u of all adapters of w, in the shared scratch before what is rounded; `dropped` is room for x after dropout. */
+static pali_status lora_inputs(product *p, const float **out, const mat *w, float *dropped, linear_op op) {
     if (!w || !w->lora) return PALI_OK;
     float *u = p->rounded;
     *out = u;
     p->rounded = (char *)p->rounded + lora_bytes(p, w);
     for (const lora *l = w->lora; l; l = l->next) {
         size_t n = p->m * l->a.rows;
-        STATUS_TRY(linear(p->e, u, p->x, &l->a, NULL, p->m, op));
+        bool drops = l->dropout && l->dropout->p > 0;
+        if (drops) dropout_apply(p->e, dropped, p->x, p->m, w->cols, l->dropout, l->site, false);
+        STATUS_TRY(linear(p->e, u, drops ? dropped : p->x, &l->a, NULL, p->m, op));
         p->e->k->scale(u, u, n, l->scale);
         u += n;
     }
@@ -273,6 +282,7 @@ static exec_need product_plan(product *p) {
     }
     p->n_tiles = (n + p->tile_n - 1) / p->tile_n;
     need.worker = panel_bytes(p) + (p->up ? p->tile_m * p->tile_n * sizeof(float) : 0);
+    if (has_dropout(p->w) || has_dropout(p->up)) need.shared = max_of(need.shared, p->m * k * sizeof(float)); /* before x is rounded */
     need.shared += lora_bytes(p, p->w) + lora_bytes(p, p->up);
     lora_need(&need, p, p->w, alone);
     lora_need(&need, p, p->up, alone);
@@ -287,8 +297,9 @@ static pali_status product_run(product *p) {
     exec_need need = product_plan(p);
     if (need.shared && !mem_scratch_get(&e->shared, need.shared, 1)) return status_no_memory(need.shared);
     p->rounded = e->shared.data;
-    STATUS_TRY(lora_inputs(p, &p->u, p->w, alone));
-    STATUS_TRY(lora_inputs(p, &p->u_up, p->up, alone));
+    float *dropped = has_dropout(p->w) || has_dropout(p->up) ? (float *)p->rounded + (lora_bytes(p, p->w) + lora_bytes(p, p->up)) / sizeof(float) : NULL;
+    STATUS_TRY(lora_inputs(p, &p->u, p->w, dropped, alone));
+    STATUS_TRY(lora_inputs(p, &p->u_up, p->up, dropped, alone));
     if (p->rounding == ROUND_BLOCKS) {
         exec_rows(e, p->m, k, blocks_rows, p);
         p->x_blocks = p->rounded;

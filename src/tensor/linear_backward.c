@@ -5,6 +5,7 @@
  *   dw += dy^T x   tasks of TILE_ROWS by TILE_COLS weights: STEP rows of dy, transposed, run over panels of as many rows of x
  *
  * A sum has one order (rows of W, or of x, ascending), however the work was cut. */
+#include "tensor/dropout.h"
 #include "tensor/linear.h"
 
 #define TILE_COLS 256u   /* a whole block of every type of weights */
@@ -111,13 +112,21 @@ static pali_status base_backward(exec *e, float *dx, const linear_grad *g, const
 
 /* y += u B^T + bias with u = s (x A^T): B is a matrix with input u, A one with input x. A slice of w has a slice of B. u is computed
  * again: it is small. */
+static size_t lora_floats(const lora *l, size_t m) {
+    return 2 * m * l->a.rows + (l->dropout ? m * l->a.cols : 0);
+}
+
 static pali_status lora_backward(exec *e, float *dx, const lora_grad *g, const float *dy, const float *x, const mat *w, const lora *l, size_t m) {
-    size_t rank = l->a.rows;
+    size_t rank = l->a.rows, k = l->a.cols;
     mat b = mat_slice(&l->b, w->lora_row, w->rows);
     linear_grad grad_a = {.w = g->a}, grad_b = {.w = g->b ? g->b + w->lora_row * rank : NULL, .b = g->bias ? g->bias + w->lora_row : NULL};
-    float *u = mem_scratch_get(&e->shared, 2 * m * rank, sizeof *u);
-    if (!u) return status_no_memory(2 * m * rank * sizeof *u);
-    float *du = dx || g->a ? u + m * rank : NULL;
+    float *u = mem_scratch_get(&e->shared, lora_floats(l, m), sizeof *u);
+    if (!u) return status_no_memory(lora_floats(l, m) * sizeof *u);
+    float *du = dx || g->a ? u + m * rank : NULL, *dropped = l->dropout && l->dropout->p > 0 ? u + 2 * m * rank : NULL;
+    if (dropped && (g->a || g->b)) {
+        dropout_apply(e, dropped, x, m, k, l->dropout, l->site, false);
+        x = dropped;
+    }
     if (g->b) {
         STATUS_TRY(linear(e, u, x, &l->a, NULL, m, LINEAR_SET)); /* in f32, without shared scratch */
         e->k->scale(u, u, m * rank, l->scale);
@@ -125,7 +134,11 @@ static pali_status lora_backward(exec *e, float *dx, const lora_grad *g, const f
     STATUS_TRY(base_backward(e, du, &grad_b, dy, u, &b, m, LINEAR_SET));
     if (!du) return PALI_OK;
     e->k->scale(du, du, m * rank, l->scale);
-    return base_backward(e, dx, &grad_a, du, x, &l->a, m, LINEAR_ADD);
+    if (!dropped || !dx) return base_backward(e, dx, &grad_a, du, x, &l->a, m, LINEAR_ADD);
+    STATUS_TRY(base_backward(e, NULL, &grad_a, du, x, &l->a, m, LINEAR_SET));
+    STATUS_TRY(base_backward(e, dropped, &(linear_grad){0}, du, NULL, &l->a, m, LINEAR_SET));
+    dropout_apply(e, dx, dropped, m, k, l->dropout, l->site, true);
+    return PALI_OK;
 }
 
 pali_status linear_backward(exec *e, float *dx, const linear_grad *g, const float *dy, const float *x, const mat *w, size_t m, linear_op op) {
@@ -144,6 +157,6 @@ void linear_backward_need(exec_need *need, exec *e, const mat *w, size_t m) {
     exec_need_grow(&need->worker, worker_bytes(e));
     for (const lora *l = w->lora; l; l = l->next) {
         linear_need(need, e, &l->a, NULL, m, LINEAR_SET);
-        exec_need_grow(&need->shared, 2 * m * l->a.rows * sizeof(float));
+        exec_need_grow(&need->shared, lora_floats(l, m) * sizeof(float));
     }
 }

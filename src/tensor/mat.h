@@ -32,6 +32,8 @@ typedef struct lora {
     mat a, b;          /* [R, in], [out, R] */
     const float *bias; /* [out] added to y, scale included; NULL: none */
     float scale;
+    const struct dropout *dropout; /* of x, while training; NULL: none */
+    size_t site;       /* for its mask */
 } lora;
 
 /* An f32 matrix in memory of our own. */

@@ -81,7 +81,19 @@ static pali_status factors_make(lora_training *t, const spec *s, const lora_opti
     return PALI_OK;
 }
 
+/* Every adapter of the view gets it, each with its own mask. */
+static pali_status dropout_make(lora_training *t) {
+    t->dropout = mem_calloc(1, sizeof *t->dropout);
+    if (!t->dropout) return status_no_memory(sizeof *t->dropout);
+    for (size_t i = 0; i < t->params.n / 2; i++) {
+        t->view->loras[i].dropout = t->dropout;
+        t->view->loras[i].site = i;
+    }
+    return PALI_OK;
+}
+
 static pali_status options_check(const lora_options *o) {
+    if (!(o->dropout >= 0 && o->dropout < 1)) return status_fail(PALI_ERR_ARGUMENT, "dropout: %g; expected 0 or more, less than 1", o->dropout);
     if (o->rank == 0 || o->rank > ADAPTER_MAX_RANK) return status_fail(PALI_ERR_ARGUMENT, "rank: %zu; expected 1 to %u", o->rank, ADAPTER_MAX_RANK);
     if (!(o->alpha > 0 && o->alpha <= ADAPTER_MAX_ALPHA)) return status_fail(PALI_ERR_ARGUMENT, "alpha: %g; expected more than 0, at most %g", o->alpha, ADAPTER_MAX_ALPHA);
     return PALI_OK;
@@ -99,7 +111,9 @@ static pali_status training_make(lora_training *t, const model *base, const lora
     if (s == PALI_OK) s = factors_make(t, &shape->spec, o);
     model_free(shape);
     const adapter_use use = {t->adapter, 1};
-    return s == PALI_OK ? view_adapt(&t->view, base, &use, 1) : s;
+    if (s == PALI_OK) s = view_adapt(&t->view, base, &use, 1);
+    t->p = (float)o->dropout;
+    return s == PALI_OK && o->dropout > 0 ? dropout_make(t) : s;
 }
 
 pali_status lora_training_new(lora_training *out, const model *base, const lora_options *o) {
@@ -114,5 +128,10 @@ void lora_training_free(lora_training *t) {
     model_free(t->view);
     adapter_free(t->adapter);
     params_free(&t->params);
+    mem_free(t->dropout);
     *t = (lora_training){0};
+}
+
+void lora_training_dropout(lora_training *t, bool on, uint64_t key) {
+    if (t->dropout) *t->dropout = (dropout){on ? t->p : 0, key};
 }
