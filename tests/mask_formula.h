@@ -30,11 +30,11 @@ static inline uint8_t *formula_picture(size_t width, size_t height, int kind) {
     for (int64_t y = 0; y < h; y++) {
         for (int64_t x = 0; x < w; x++) {
             const int64_t dx = 2 * x - w, dy = 2 * y - h;
-            mask[y * w + x] = kind == 0   ? (uint8_t)(dx * dx * h * h + dy * dy * w * w < w * w * h * h ? 255 : 0)
-                              : kind == 1 ? (uint8_t)(x * 7 + y * 13 + x * y)
-                              : kind == 2 ? (uint8_t)((x + y) % 2 * 255)
-                              : kind == 3 ? 0
-                                          : 255;
+            mask[y * w + x] = (uint8_t)(kind == 0   ? (dx * dx * h * h + dy * dy * w * w < w * w * h * h ? 255 : 0)
+                                        : kind == 1 ? x * 7 + y * 13 + x * y
+                                        : kind == 2 ? (x + y) % 2 * 255
+                                        : kind == 3 ? 0
+                                                    : 255);
         }
     }
     return mask;

@@ -43,7 +43,7 @@ static void q3_k_block(float *y, const uint8_t *p) {
     for (size_t i = 0; i < SUPER_BLOCK; i++) {
         size_t j = i / 16;
         unsigned low = (unsigned)(j < 8 ? scales[j] & 15 : scales[j - 8] >> 4), high = (unsigned)(scales[8 + j % 4] >> j / 4 * 2) & 3u;
-        unsigned q = two_bits(p + 32, i) | (p[i % 32] >> i / 32 & 1u) << 2;
+        unsigned q = two_bits(p + 32, i) | ((unsigned)p[i % 32] >> i / 32 & 1u) << 2;
         y[i] = d * (float)((int)(low | high << 4) - 32) * (float)((int)q - 4);
     }
 }
