@@ -67,6 +67,7 @@ static void options_fill(pali_train_options *o, const args *a) {
     o->lora_rank = (int32_t)a->lora_rank;
     o->lora_alpha = a->lora_alpha;
     o->lora_rslora = a->lora_rslora;
+    o->lora_init = a->lora_init;
     o->lora_text_only = !strcmp(a->lora_scope, "llm");
     o->optimizer = a->optim;
     o->schedule = a->schedule;

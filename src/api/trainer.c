@@ -73,6 +73,7 @@ static pali_status what_read(trainable_options *out, const pali_train_options *o
         if (o->lora_rank < 1) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: lora_rank: %d: expected at least 1", (int)o->lora_rank);
         out->lora = (lora_options){.targets = o->lora_targets, .text_only = o->lora_text_only != 0, .rank = (size_t)o->lora_rank, .alpha = o->lora_alpha,
                                    .rslora = o->lora_rslora != 0, .seed = o->seed};
+        out->init = o->lora_init;
         return PALI_OK;
     }
     if (o->dtype != PALI_DTYPE_AUTO && o->dtype != PALI_DTYPE_F32 && o->dtype != PALI_DTYPE_BF16)

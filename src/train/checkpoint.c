@@ -115,8 +115,8 @@ static pali_status arrays_load(const checkpoint *c, const char *dir) {
 /* ---- train_state.json ---- */
 
 static pali_status state_write(const checkpoint *c, const dir_out *dir) {
-    json_t *root = json_pack("{s:i, s:I, s:{s:f, s:I, s:I}, s:O}", "version", 1, "step", (json_int_t)c->state->global_step, "since_log", "loss", c->sums->loss,
-                             "updates", (json_int_t)c->sums->n_updates, "tokens", (json_int_t)c->sums->n_tokens, "settings", c->settings);
+    json_t *root = json_pack("{s:i, s:I, s:{s:f, s:I, s:I, s:b}, s:O}", "version", 1, "step", (json_int_t)c->state->global_step, "since_log", "loss", c->sums->loss,
+                             "updates", (json_int_t)c->sums->n_updates, "tokens", (json_int_t)c->sums->n_tokens, "eval_due", (int)c->sums->eval_due, "settings", c->settings);
     char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(root);
     pali_status s = text ? dir_out_write(dir, STATE_FILE, text, strlen(text)) : status_no_memory(1);
@@ -149,6 +149,7 @@ static pali_status sums_read(const checkpoint *c, const json_t *root, const char
     if (!json_is_number(loss)) return status_fail(PALI_ERR_FORMAT, "%s: since_log: loss: a number expected", path);
     *c->sums = (checkpoint_sums){.loss = json_number_value(loss)};
     STATUS_TRY(json_get_size(sums, "updates", &c->sums->n_updates, 0, SIZE_MAX / 2, path));
+    STATUS_TRY(json_get_bool(sums, "eval_due", &c->sums->eval_due, path));
     STATUS_TRY(json_get_size(sums, "tokens", &c->sums->n_tokens, 0, SIZE_MAX / 2, path));
     return settings_check(c, settings, path);
 }

@@ -16,10 +16,12 @@
 #include "train/trainable.h"
 #include "train/trainer_state.h"
 
-/* Sums over the updates since the last one that was logged. */
+/* Sums over the updates since the last one that was logged; and whether the last is still to be validated, its validation having been
+ * stopped. */
 typedef struct checkpoint_sums {
     double loss;
     size_t n_updates, n_tokens;
+    bool eval_due;
 } checkpoint_sums;
 
 /* What is saved, and filled again. */

@@ -2,6 +2,7 @@
 #include "train/trainable.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "model/view.h"
 
@@ -16,8 +17,35 @@ static pali_status weights_new(trainable *t, const model *base, exec *e) {
     return PALI_OK;
 }
 
+/* Training begins with what its directory says. */
+static pali_status init_open(trainable *t, const model *base) {
+    lora_options *o = &t->o.lora;
+    STATUS_TRY(adapter_open(&t->init, t->o.init, base, false));
+    const adapter *a = t->init;
+    if (a->n_replaced) return status_fail(PALI_ERR_UNSUPPORTED, "%s: brings whole weights (modules_to_save): only low-rank updates can be trained on", a->path);
+    if (a->rank_min != a->rank_max || a->cfg.n_alphas) return status_fail(PALI_ERR_UNSUPPORTED, "%s: ranks or alphas that differ from layer to layer cannot be trained on", a->path);
+    *o = (lora_options){.targets = a->targets, .text_only = !a->touches_vision, .rank = a->rank_max, .alpha = a->cfg.alpha, .rslora = a->cfg.rslora, .seed = o->seed};
+    return PALI_OK;
+}
+
+static pali_status init_copy(trainable *t) {
+    param *q = t->lora.params.items;
+    for (size_t i = 0; i < t->init->n_parts; i++) {
+        const adapter_part *from = &t->init->parts[i];
+        if (from->rank != t->lora.adapter->parts[i].rank || from->has_bias)
+            return status_fail(PALI_ERR_UNSUPPORTED, "%s: has biases, or some layers without an update that others of their names have: cannot be trained on", t->init->path);
+        if (!from->rank) continue;
+        memcpy(q[0].value, from->a.data, q[0].n * sizeof(float));
+        memcpy(q[1].value, from->b.data, q[1].n * sizeof(float));
+        q += 2;
+    }
+    return PALI_OK;
+}
+
 static pali_status adapters_new(trainable *t, const model *base) {
+    if (t->o.init) STATUS_TRY(init_open(t, base));
     STATUS_TRY(lora_training_new(&t->lora, base, &t->o.lora));
+    if (t->o.init) STATUS_TRY(init_copy(t));
     t->p = &t->lora.params;
     t->view = t->lora.view;
     return PALI_OK;
@@ -34,6 +62,7 @@ void trainable_free(trainable *t) {
     model_free(t->whole);
     params_free(&t->weights);
     lora_training_free(&t->lora);
+    adapter_free(t->init);
     *t = (trainable){0};
 }
 

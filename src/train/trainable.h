@@ -8,17 +8,19 @@
 typedef struct trainable_options {
     bool adapters;           /* LoRA; otherwise the weights of `groups` themselves */
     lora_options lora;
+    const char *init;        /* an adapter to begin with, whose rank, alpha and targets count instead; NULL: a new one */
     unsigned groups;         /* PARAMS_GROUP */
     param_storage storage;   /* of weights; adapters are f32 */
 } trainable_options;
 
 typedef struct trainable {
-    trainable_options o;
+    trainable_options o;     /* init's in place of what was asked for */
     params *p;               /* of `weights` or `lora` */
     model *view;
     params weights;
     model *whole;            /* the view of `weights`; that of `lora` is its own */
     lora_training lora;
+    adapter *init;           /* owns its targets' names */
 } trainable;
 
 /* e NULL: an outline, whose weights have places but no values: memory is not touched, so that it costs nothing to plan with. */

@@ -197,8 +197,13 @@ static pali_status eval_run(trainer *t) {
     t->log_ms += v.ms; /* is no part of the next update's time */
     if (!isfinite(v.loss)) return status_fail(PALI_ERR_ARGUMENT, "step %zu: the validation loss is not a number; checkpoints from before are kept", t->state.global_step);
     STATUS_TRY(run_log_add_eval(&t->log, &v));
+    t->sums.eval_due = false;
     pali_train_event event = {.kind = PALI_TRAIN_EVAL, .loss = v.loss, .accuracy = v.accuracy, .n_tokens = n, .ms = v.ms};
     return emit(t, &event);
+}
+
+static pali_status eval_if_due(trainer *t) {
+    return t->sums.eval_due && t->val.n ? eval_run(t) : PALI_OK;
 }
 
 /* ---- Checkpoints ---- */
@@ -251,7 +256,8 @@ static pali_status step(trainer *t) {
     STATUS_TRY(update_run(t, &log));
     STATUS_TRY(prune(t)); /* the loss of what was saved is a number */
     if (is_due(t, t->o->logging_steps)) STATUS_TRY(update_log(t, &log));
-    if (t->val.n && is_due(t, t->o->eval_steps)) STATUS_TRY(eval_run(t));
+    t->sums.eval_due = t->val.n && is_due(t, t->o->eval_steps);
+    STATUS_TRY(eval_if_due(t));
     return is_due(t, t->o->save_steps) ? save(t, t->state.global_step == t->schedule.total) : PALI_OK;
 }
 
@@ -260,6 +266,7 @@ static pali_status loop(trainer *t) {
                               .memory_available = t->plan.available};
     pali_status s = emit(t, &event);
     t->log_ms = clock_ms();
+    if (s == PALI_OK) s = eval_if_due(t);
     while (s == PALI_OK && t->state.global_step < t->schedule.total) s = step(t);
     if (s == PALI_OK) s = save_last(t, true);
     if (s == PALI_OK) s = prune(t);

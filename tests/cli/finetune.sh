@@ -29,6 +29,9 @@ score() { "$PROGRAM" score -m "$MODEL" -i gray.png -p "answer en what color?" --
 expect 0 inspect -m lora
 expect 0 run -m "$MODEL" --lora lora -i gray.png -p "answer en what color?" -n 3
 
+train 0 more --lora-init lora --max-steps 1
+[ "$(jq .loss more/log.jsonl | cut -c1-5)" != "$(head -n 1 lora/log.jsonl | jq .loss | cut -c1-5)" ] || say_failure "--lora-init changes nothing"
+
 # Threads, and going on from a checkpoint, change no bit.
 train 0 one --method lora --max-steps 8 --save-steps 3 --val train.jsonl --eval-steps 4 --warmup-steps 2 -t 1
 same one/adapter_model.safetensors lora/adapter_model.safetensors
@@ -106,6 +109,7 @@ fails "empty.jsonl: no rows" --data empty.jsonl
 fails "none of them good" --data missing.jsonl
 fails "nowhere.jsonl" --data nowhere.jsonl
 fails "is no linear layer" --data train.jsonl --lora-targets q_proj,nothing
+fails "modules_to_save" --data train.jsonl --lora-init "$SOURCE/tests/golden/lora/saved"
 fails "none of the groups" --data train.jsonl --method full --train nothing
 fails "no checkpoint in it" --data train.jsonl --resume
 fails "batch_size: was 2 and is now 8" --data train.jsonl --resume lora/checkpoint-3

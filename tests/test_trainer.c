@@ -1,0 +1,241 @@
+/* test_trainer.c: pali_finetune: 20 steps as Transformers' Trainer and PEFT do them (tools/make_trainer_goldens.py), the same adapter after
+ * being stopped in the middle of an update, events, and options that are refused. (What users see: tests/cli/finetune.sh.) */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "golden.h"
+#include "io/json.h"
+
+#define DATA PALI_TEST_DATA "/train/run.jsonl"
+#define INIT PALI_TEST_DATA "/lora/recipe"
+#define MAX_STEPS 20
+
+/* Sums in another order make differences that grow with every step: 7e-6 of a loss and 1.1e-4 of a norm at the end. */
+#define LOSS_TOLERANCE 2e-5
+#define NORM_TOLERANCE 2e-4
+
+static pali_model *g_model;
+static char g_root[] = "/tmp/pali-trainer-XXXXXX";
+
+static const char *folder(const char *name) {
+    static char path[128];
+    (void)snprintf(path, sizeof path, "%s/%s", g_root, name);
+    return path;
+}
+
+typedef struct record {
+    size_t n, n_work, n_saved, n_bad, stop_at; /* stop_at: of the events of work; 0: never */
+    double loss[MAX_STEPS], norm[MAX_STEPS], lr[MAX_STEPS];
+    uint64_t n_parameters, n_steps;
+    pali_train_event eval;
+} record;
+
+static int on_event(void *user, const pali_train_event *e) {
+    record *r = user;
+    switch (e->kind) {
+    case PALI_TRAIN_START:
+        r->n_parameters = e->n_parameters;
+        r->n_steps = e->n_steps;
+        assert_true(e->n_rows == 7 && e->memory_bytes > 0 && e->memory_bytes <= e->memory_available);
+        break;
+    case PALI_TRAIN_WORK: return ++r->n_work == r->stop_at;
+    case PALI_TRAIN_LOGGED:
+        assert_true(r->n < MAX_STEPS && e->n_tokens > 0);
+        r->loss[r->n] = e->loss;
+        r->norm[r->n] = e->grad_norm;
+        r->lr[r->n++] = e->lr;
+        break;
+    case PALI_TRAIN_EVAL: r->eval = *e; break;
+    case PALI_TRAIN_SAVED: r->n_saved++; break;
+    case PALI_TRAIN_BAD_ROW: r->n_bad++; break;
+    }
+    return 0;
+}
+
+static pali_train_options options_of(record *r) {
+    pali_train_options o;
+    pali_train_options_init(&o);
+    *r = (record){0};
+    o.max_steps = MAX_STEPS;
+    o.batch_size = 2;
+    o.grad_accum = 2;
+    o.warmup_steps = 2;
+    o.on_event = on_event;
+    o.user = r;
+    return o;
+}
+
+static void finetune(const char *out, const pali_train_options *o) {
+    if (pali_finetune(g_model, DATA, folder(out), o) != PALI_OK) fail_msg("%s: %s", out, pali_last_error());
+}
+
+static void assert_series(const char *run, const char *what, const json_t *reference, const double *ours, double tolerance) {
+    size_t n;
+    double *theirs = golden_numbers(golden_field(reference, what), &n), worst = 0;
+    assert_int_equal(n, MAX_STEPS);
+    for (size_t i = 0; i < n; i++) {
+        double error = fabs(ours[i] - theirs[i]) / fmax(fabs(theirs[i]), 1e-9);
+        if (error > worst) worst = error;
+        if (!(error <= tolerance)) fail_msg("%s: step %zu: %s is %.8g, expected %.8g", run, i + 1, what, ours[i], theirs[i]);
+    }
+    print_message("%s: %s: largest relative difference %.2g\n", run, what, worst);
+    free(theirs);
+}
+
+static void assert_run(const json_t *goldens, const char *run, const char *out, const pali_train_options *o, const record *r) {
+    const json_t *reference = golden_field(golden_field(goldens, "runs"), run);
+    finetune(out, o);
+    assert_int_equal(r->n, MAX_STEPS);
+    assert_int_equal(r->n_parameters, (uint64_t)golden_number(reference, "parameters"));
+    assert_series(run, "lr", reference, r->lr, 1e-12);
+    assert_series(run, "loss", reference, r->loss, LOSS_TOLERANCE);
+    assert_series(run, "grad_norm", reference, r->norm, NORM_TOLERANCE);
+}
+
+static void as_transformers(void **state) {
+    (void)state;
+    json_t *goldens;
+    record r;
+    if (json_read(&goldens, PALI_TEST_DATA "/train/run.json") != PALI_OK) fail_msg("%s", pali_last_error());
+
+    pali_train_options o = options_of(&r);
+    o.method = PALI_TRAIN_LORA;
+    o.lora_init = INIT;
+    o.lr = 2e-3;
+    o.weight_decay = 0.01;
+    assert_run(goldens, "lora", "lora", &o, &r);
+
+    o = options_of(&r);
+    o.freeze = "img";
+    o.lr = 1e-3;
+    o.weight_decay = 0.01;
+    assert_run(goldens, "frozen vision", "frozen", &o, &r);
+
+    o = options_of(&r);
+    o.schedule = "cosine";
+    o.lr = 1e-3;
+    o.weight_decay = 0.01;
+    assert_run(goldens, "full", "full", &o, &r);
+
+    o = options_of(&r);
+    o.train = "llm.attn";
+    o.optimizer = "sgd";
+    o.schedule = "constant";
+    o.lr = 1e-2;
+    o.max_grad_norm = 0.5;
+    assert_run(goldens, "attention", "attention", &o, &r);
+    json_decref(goldens);
+}
+
+static void assert_same_adapter(const char *a, const char *b) {
+    char *x, *y, path[256];
+    size_t n, m;
+    (void)snprintf(path, sizeof path, "%s/%s/adapter_model.safetensors", g_root, a);
+    assert_int_equal(file_read(&x, &n, path, 1 << 24), PALI_OK);
+    (void)snprintf(path, sizeof path, "%s/%s/adapter_model.safetensors", g_root, b);
+    assert_int_equal(file_read(&y, &m, path, 1 << 24), PALI_OK);
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    mem_free(x);
+    mem_free(y);
+}
+
+/* Asked to stop after any piece of work, in the first or the second half of an update: all that is lost is the update. */
+static void stops_and_goes_on(void **state) {
+    (void)state;
+    record r;
+    pali_train_options o = options_of(&r);
+    o.method = PALI_TRAIN_LORA;
+    o.max_steps = 5;
+    o.val_data = DATA;
+    o.logging_steps = 2;
+    o.n_threads = 2;
+    finetune("straight", &o);
+    assert_int_equal(r.n, 3); /* after 2, 4 and the last */
+    assert_int_equal(r.n_saved, 1);
+    assert_true(r.eval.n_tokens > 50 && r.eval.loss > 0 && isfinite(r.eval.loss) && r.eval.step == 5);
+    const record straight = r;
+
+    static const size_t k_stops[] = {3, 6, 7}; /* of the 10 pieces of work of updates, and the validation's */
+    o = options_of(&r);
+    o.method = PALI_TRAIN_LORA;
+    o.max_steps = 5;
+    o.val_data = DATA;
+    o.logging_steps = 2;
+    o.n_threads = 1;
+    for (size_t i = 0; i < sizeof k_stops / sizeof *k_stops; i++) {
+        r = (record){.stop_at = k_stops[i]};
+        o.resume = i ? "" : NULL;
+        assert_int_equal(pali_finetune(g_model, DATA, folder("stopped"), &o), PALI_ERR_CANCELLED);
+    }
+    r = (record){0};
+    finetune("stopped", &o);
+    assert_same_adapter("stopped", "straight");
+    assert_true(r.n_steps == 5 && r.n == 0 && r.eval.loss == straight.eval.loss && r.eval.accuracy == straight.eval.accuracy);
+}
+
+static void refuses(void **state) {
+    (void)state;
+    record r;
+    pali_train_options o = options_of(&r);
+#define REFUSED(field, value, says)                                                                   \
+    do {                                                                                              \
+        o = options_of(&r);                                                                           \
+        o.field = value;                                                                              \
+        assert_int_equal(pali_finetune(g_model, DATA, folder("refused"), &o), PALI_ERR_ARGUMENT);     \
+        if (!strstr(pali_last_error(), says)) fail_msg("%s: not said: %s", pali_last_error(), says);  \
+    } while (0)
+    REFUSED(lr, -1, "lr");
+    REFUSED(lr, NAN, "lr");
+    REFUSED(epochs, INFINITY, "epochs");
+    REFUSED(batch_size, 0, "batch_size");
+    REFUSED(grad_accum, 0, "grad_accum");
+    REFUSED(label_smoothing, 1, "label_smoothing");
+    REFUSED(beta2, 1, "beta2");
+    REFUSED(optimizer, "adamwx", "adamwx");
+    REFUSED(schedule, "square", "square");
+    REFUSED(train, "img,nothing", "nothing");
+    REFUSED(freeze, "img,proj,embed,llm.attn,llm.mlp,llm.norm", "nothing is left");
+    REFUSED(dtype, PALI_DTYPE_F16, "f16");
+    REFUSED(method, (pali_train_method)7, "method");
+    REFUSED(loss, (pali_train_loss)7, "loss");
+    REFUSED(resume, "", "no checkpoint");
+    o = options_of(&r);
+    o.struct_size = 1;
+    assert_int_equal(pali_finetune(g_model, DATA, folder("refused"), &o), PALI_ERR_ARGUMENT);
+    assert_int_equal(pali_finetune(NULL, DATA, folder("refused"), NULL), PALI_ERR_ARGUMENT);
+    assert_int_equal(pali_finetune(g_model, NULL, folder("refused"), NULL), PALI_ERR_ARGUMENT);
+    assert_int_equal(pali_finetune(g_model, DATA, NULL, NULL), PALI_ERR_ARGUMENT);
+}
+
+static int group_begin(void **state) {
+    (void)state;
+    return pali_model_load(&g_model, GOLDEN_DIR "/pg1-f32", NULL) == PALI_OK && mkdtemp(g_root) ? 0 : -1;
+}
+
+static int group_end(void **state) {
+    (void)state;
+    char command[128];
+    pali_model_free(g_model);
+    (void)snprintf(command, sizeof command, "rm -rf %s", g_root);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(as_transformers),
+        cmocka_unit_test(stops_and_goes_on),
+        cmocka_unit_test(refuses),
+    };
+    return cmocka_run_group_tests(tests, group_begin, group_end);
+}
