@@ -70,6 +70,7 @@ static pali_train_options options_of(record *r) {
     o.batch_size = 2;
     o.grad_accum = 2;
     o.warmup_steps = 2;
+    o.n_threads = 1;
     o.on_event = on_event;
     o.user = r;
     return o;
@@ -172,7 +173,6 @@ static void stops_and_goes_on(void **state) {
     o.max_steps = 5;
     o.val_data = DATA;
     o.logging_steps = 2;
-    o.n_threads = 1;
     for (size_t i = 0; i < sizeof k_stops / sizeof *k_stops; i++) {
         r = (record){.stop_at = k_stops[i]};
         o.resume = i ? "" : NULL;

@@ -14,6 +14,8 @@ ln -s "$SOURCE/tests" tests
 ln -s tests/golden/lora/recipe my-adapter
 ln -s tests/golden/lora/text other-adapter
 ln -s "$SOURCE/doc" doc
+ln -s "$SOURCE/recipes" recipes
+echo '{"image": "cat.jpg", "prefix": "caption en", "suffix": "a cat asleep"}' | tee val.jsonl >train.jsonl
 cat "$SOURCE/README.md" "$SOURCE"/doc/*.md | sed -n 's/^ *\$ //p' >commands
 while read -r line; do
     case $line in

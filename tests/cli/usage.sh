@@ -85,7 +85,7 @@ for planned in eval serve; do
     ! grep -q -- "$planned" out || say_failure "help lists $planned, which this version does not have"
 done
 expect 0 --version
-for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert merge data; do
+for command in run detect segment caption ask ocr objects score embed tokenize inspect bench quantize convert merge data finetune; do
     expect 0 "$command" --help
     stdout_says "usage: paligemma $command"
     mv out help
