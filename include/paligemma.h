@@ -673,6 +673,8 @@ typedef struct pali_train_options {
     const char *train, *freeze; /* full: lists of the groups img, proj, embed, llm.attn, llm.mlp, llm.norm; NULL: all, none */
     pali_dtype dtype;          /* full: what trained weights are computed with and saved as, F32, or BF16 (updates go to a copy in
                                 * f32); AUTO: BF16 where the model's are of 16 bits */
+    int32_t pure_bf16;         /* full: no such copy, and gradients in bf16 too, which takes the least memory: small updates are lost, */
+    int32_t stochastic;        /* 1: or, so that they count on average, rounded up or down by lot */
     const char *lora_targets;  /* list of modules; NULL: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj */
     int32_t lora_rank;         /* 8 */
     int32_t lora_rslora;       /* scale alpha / sqrt(rank) instead of alpha / rank */

@@ -63,6 +63,8 @@ static void options_fill(pali_train_options *o, const args *a) {
     o->train = a->train;
     o->freeze = a->freeze;
     o->dtype = cli_dtype(a->dtype);
+    o->pure_bf16 = a->pure_bf16;
+    o->stochastic = a->stochastic;
     o->lora_targets = a->lora_targets;
     o->lora_rank = (int32_t)a->lora_rank;
     o->lora_alpha = a->lora_alpha;

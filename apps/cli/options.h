@@ -28,7 +28,7 @@ typedef struct args {
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;
     double lora_alpha, lr, weight_decay, beta1, beta2, eps, momentum, warmup_steps, epochs, max_grad_norm, label_smoothing;
     bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap, plan, force,
-        crowds, lora_rslora, no_shuffle;
+        crowds, lora_rslora, no_shuffle, pure_bf16, stochastic;
 } args;
 
 typedef struct cli cli;

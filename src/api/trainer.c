@@ -55,6 +55,7 @@ static pali_status optimizer_read(optim_options *out, const pali_train_options *
     STATUS_TRY(own_or(&out->momentum, o->momentum, 0.999999, "momentum"));
     out->weight_decay = o->weight_decay;
     out->seed = o->seed;
+    out->stochastic = o->stochastic != 0;
     out->paged_dir = output;
     return PALI_OK;
 }
@@ -79,6 +80,9 @@ static pali_status what_read(trainable_options *out, const pali_train_options *o
     if (o->dtype != PALI_DTYPE_AUTO && o->dtype != PALI_DTYPE_F32 && o->dtype != PALI_DTYPE_BF16)
         return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: dtype: %s: expected f32 or bf16", pali_dtype_name(o->dtype));
     out->storage = o->dtype == PALI_DTYPE_F32 ? PARAM_F32 : o->dtype == PALI_DTYPE_BF16 ? PARAM_MASTER : storage_stored(m);
+    if (o->pure_bf16 && o->dtype == PALI_DTYPE_F32) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: pure_bf16: dtype is f32");
+    if (o->pure_bf16) out->storage = PARAM_BF16;
+    out->half_grads = o->pure_bf16 != 0;
     return params_groups_parse(&out->groups, o->train, o->freeze);
 }
 

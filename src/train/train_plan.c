@@ -110,7 +110,7 @@ pali_status train_plan_make(train_plan *out, exec *e, const model *base, const t
     *out = (train_plan){0};
     STATUS_TRY(trainable_new(&outline, base, what, NULL));
     optim_need(optimizer, outline.p, &states, &file);
-    out->needed = params_need(outline.p, what->adapters ? PARAM_F32 : what->storage, false) + states;
+    out->needed = params_need(outline.p, what->adapters ? PARAM_F32 : what->storage, what->half_grads) + states;
     out->n_parameters = outline.p->n_values;
     pali_status s = batch_make(&b, d, rules, batch_size);
     if (s == PALI_OK) s = walk_add(out, e, &outline, &b);

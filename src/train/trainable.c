@@ -9,7 +9,7 @@
 static pali_status weights_new(trainable *t, const model *base, exec *e) {
     STATUS_TRY(view_adapt(&t->whole, base, NULL, 0));
     STATUS_TRY(params_of_spec(&t->weights, &t->whole->spec, t->o.groups));
-    STATUS_TRY(params_alloc(&t->weights, t->o.storage, false));
+    STATUS_TRY(params_alloc(&t->weights, t->o.storage, t->o.half_grads));
     if (e) STATUS_TRY(params_load(&t->weights, e));
     params_bind(&t->weights);
     t->p = &t->weights;

@@ -11,6 +11,7 @@ typedef struct trainable_options {
     const char *init;        /* an adapter to begin with, whose rank, alpha and targets count instead; NULL: a new one */
     unsigned groups;         /* PARAMS_GROUP */
     param_storage storage;   /* of weights; adapters are f32 */
+    bool half_grads;         /* their gradients in bf16 (params.h) */
 } trainable_options;
 
 typedef struct trainable {

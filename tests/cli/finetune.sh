@@ -55,6 +55,11 @@ train 0 again --method full --freeze img,embed --dtype bf16 --max-steps 4 --resu
 same again/model.safetensors full/model.safetensors
 same again/checkpoint-4/optimizer.safetensors full/checkpoint-4/optimizer.safetensors
 
+train 0 pure --method full --pure-bf16 --stochastic-rounding --optim adamw8bit --max-steps 4 --save-steps 2
+train 0 pure2 --method full --pure-bf16 --stochastic-rounding --optim adamw8bit --max-steps 4 --resume pure/checkpoint-2 -t 1
+same pure2/model.safetensors pure/model.safetensors
+same pure2/checkpoint-4/optimizer.safetensors pure/checkpoint-4/optimizer.safetensors
+
 # In 4 bits; optimizers; TensorBoard; a recipe, and the command line over it.
 train 0 qlora --method qlora --max-steps 2 --optim paged_adamw8bit --lora-scope llm --lora-targets q_proj,v_proj --lora-rank 2 --lora-rslora --tensorboard board
 jq -e '.target_modules == ".*language_model.*\\.(q_proj|v_proj)" and .use_rslora and .r == 2' qlora/adapter_config.json >/dev/null || say_failure "adapter_config.json of the text model"
