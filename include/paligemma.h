@@ -680,6 +680,7 @@ typedef struct pali_train_options {
     int32_t lora_rslora;       /* scale alpha / sqrt(rank) instead of alpha / rank */
     int32_t lora_text_only;    /* no adapters in the vision tower and the projector */
     double lora_alpha;         /* 8 */
+    double lora_dropout;       /* 0; share of what goes into the adapters that is left out in each step, in [0, 1) */
     const char *lora_init;     /* directory of an adapter to go on with, whose rank, alpha and targets count; NULL: a new one */
     const char *optimizer;     /* "adamw" (NULL), "adamw8bit", "paged_adamw8bit", "sgd", "adafactor", or a name of Transformers */
     const char *schedule;      /* "linear" (NULL), "cosine", "constant", "cosine_big_vision" */

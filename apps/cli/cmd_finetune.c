@@ -68,6 +68,7 @@ static void options_fill(pali_train_options *o, const args *a) {
     o->lora_targets = a->lora_targets;
     o->lora_rank = (int32_t)a->lora_rank;
     o->lora_alpha = a->lora_alpha;
+    o->lora_dropout = a->lora_dropout;
     o->lora_rslora = a->lora_rslora;
     o->lora_init = a->lora_init;
     o->lora_text_only = !strcmp(a->lora_scope, "llm");

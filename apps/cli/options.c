@@ -239,6 +239,7 @@ const option option_table[] = {
     {"freeze", 0, OPTION_TEXT, AT(freeze), "GROUP,...", 0, 0, TRAIN, "full: which of them not"},
     {"lora-rank", 0, OPTION_NATURAL, AT(lora_rank), "N", 1, 4096, TRAIN, "rank of the adapters (default: 8)"},
     {"lora-alpha", 0, OPTION_REAL, AT(lora_alpha), "F", 1e-6, 1e6, TRAIN, "their effect is multiplied by alpha / rank (default: 8)"},
+    {"lora-dropout", 0, OPTION_REAL, AT(lora_dropout), "F", 0, 0.999, TRAIN, "share of what goes into them that is left out in each step (default: 0)"},
     {"lora-rslora", 0, OPTION_FLAG, AT(lora_rslora), NULL, 0, 0, TRAIN, "by alpha / sqrt(rank) instead"},
     {"lora-targets", 0, OPTION_TEXT, AT(lora_targets), "NAME,...", 0, 0, TRAIN,
      "layers that get one (default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj)"},

@@ -27,7 +27,7 @@ static pali_status numbers_check(const pali_train_options *o) {
         double x, low, high;
         const char *name;
     } reals[] = {{o->lr, 0, 1e30, "lr"}, {o->weight_decay, 0, 1e6, "weight_decay"}, {o->warmup_steps, 0, 1e12, "warmup_steps"}, {o->epochs, 0, 1e9, "epochs"},
-                 {o->max_grad_norm, 0, 1e30, "max_grad_norm"}, {o->label_smoothing, 0, 0.999, "label_smoothing"}};
+                 {o->max_grad_norm, 0, 1e30, "max_grad_norm"}, {o->label_smoothing, 0, 0.999, "label_smoothing"}, {o->lora_dropout, 0, 0.999, "lora_dropout"}};
     const struct {
         uint64_t n, low, high;
         const char *name;
@@ -73,7 +73,7 @@ static pali_status what_read(trainable_options *out, const pali_train_options *o
         if (o->train || o->freeze) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: train, freeze: groups are for the full method; lora_targets says where adapters go");
         if (o->lora_rank < 1) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: lora_rank: %d: expected at least 1", (int)o->lora_rank);
         out->lora = (lora_options){.targets = o->lora_targets, .text_only = o->lora_text_only != 0, .rank = (size_t)o->lora_rank, .alpha = o->lora_alpha,
-                                   .rslora = o->lora_rslora != 0, .seed = o->seed};
+                                   .rslora = o->lora_rslora != 0, .dropout = o->lora_dropout, .seed = o->seed};
         out->init = o->lora_init;
         return PALI_OK;
     }

@@ -47,7 +47,7 @@ static pali_status config_write(const dir_out *dir, const lora_options *o, const
     json_t *list = o->text_only ? target_expression(targets) : target_list(targets);
     json_t *root = list ? json_pack("{s:s, s:s, s:s?, s:I, s:o, s:f, s:b, s:o, s:s, s:b, s:b, s:b, s:b, s:{}, s:{}, s:n, s:n, s:n, s:n, s:n}", "peft_type", "LORA", "task_type",
                                     "CAUSAL_LM", "base_model_name_or_path", base_name, "r", (json_int_t)o->rank, "lora_alpha", number(o->alpha), "lora_dropout",
-                                    0.0, "use_rslora", (int)o->rslora, "target_modules", list, "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1,
+                                    o->dropout, "use_rslora", (int)o->rslora, "target_modules", list, "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1,
                                     "init_lora_weights", 1, "use_dora", 0, "rank_pattern", "alpha_pattern", "modules_to_save", "auto_mapping", "layers_pattern",
                                     "layers_to_transform", "revision")
                         : NULL;

@@ -54,13 +54,21 @@ static void on_bad(void *user, const char *message) {
 
 /* ---- An update ---- */
 
+/* Of a micro-batch, wherever a run is resumed. */
+static uint64_t dropout_key(const trainer *t, const loader_batch *b) {
+    uint64_t place = b->epoch << 32 | b->micro;
+    return t->what.o.lora.seed ^ place * 0x9e3779b97f4a7c15u;
+}
+
 static pali_status micro_run(trainer *t, loader_batch *b, sample_counts *counts, double *loss) {
     const backprop_options o = {.smoothing = t->o->smoothing, .spread = t->o->spread, .keep_bytes = t->plan.keep_bytes};
     backprop_result result = {0};
     micro m;
     if (b->n == 0) return PALI_OK;
     pali_status s = micro_make(&m, &t->e, t->what.view, t->cache, b, t->o->mean);
+    lora_training_dropout(&t->what.lora, true, dropout_key(t, b));
     if (s == PALI_OK) s = backprop_run(&t->walk, &t->e, &result, m.items, m.n, &o);
+    lora_training_dropout(&t->what.lora, false, 0);
     *loss += result.loss;
     counts->n_targets += m.n_targets;
     counts->n_micro++;

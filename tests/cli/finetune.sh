@@ -44,6 +44,14 @@ losses one >one.log
 losses lora >lora.log
 same one.log lora.log
 
+# Dropout is another run, and the same one again when it is resumed.
+train 0 drop --method lora --max-steps 4 --save-steps 2 --lora-dropout 0.3
+jq -e '.lora_dropout == 0.3' drop/adapter_config.json >/dev/null || say_failure "adapter_config.json with dropout"
+train 0 plain --method lora --max-steps 4
+! cmp -s drop/adapter_model.safetensors plain/adapter_model.safetensors || say_failure "dropout changes nothing"
+train 0 drop2 --method lora --max-steps 4 --lora-dropout 0.3 --resume drop/checkpoint-2
+same drop2/adapter_model.safetensors drop/adapter_model.safetensors
+
 # A model: in 16 bits with masters in f32, some of it frozen; old checkpoints go.
 train 0 full --method full --freeze img,embed --dtype bf16 --max-steps 4 --save-steps 1 --save-total-limit 2
 [ "$(echo full/checkpoint-*)" = "full/checkpoint-3 full/checkpoint-4" ] || say_failure "kept: $(echo full/checkpoint-*)"
