@@ -387,8 +387,8 @@ static void vit_check(exec *e) {
                                  {.w = dw[V_V], .b = db[V_V]}, {.w = dw[V_O], .b = db[V_O]}, {.w = dw[V_FC1], .b = db[V_FC1]}, {.w = dw[V_FC2], .b = db[V_FC2]}};
     exec_need need = {0};
     mem_scratch_free(&e->acts);
-    assert_int_equal(vit_block_backward(e, &v, 0, dx, &grad, x, true), PALI_OK);
-    vit_train_need(&need, e, &v);
+    assert_int_equal(vit_block_backward(e, &v, 0, dx, &grad, x, NULL, 1, true), PALI_OK);
+    vit_train_need(&need, e, &v, 1);
     assert_int_equal(e->acts.n_bytes, need.acts);
     assert_true(e->shared.n_bytes <= need.shared && e->worker[0].n_bytes <= need.worker);
     gradient_check("vit dx", dx, c.x, P * D, vit_loss, &c, BLOCK_TOLERANCE);
@@ -406,7 +406,7 @@ static void vit_check(exec *e) {
 
     /* The embedding is a product with patches, whose gradients test_backward.c has; here: which pixels, and the positions. */
     const linear_grad patch = {.w = dw[V_PATCH], .b = db[V_PATCH]};
-    assert_int_equal(vit_embed_backward(e, &v, &patch, dposition, dx, pixels), PALI_OK);
+    assert_int_equal(vit_embed_backward(e, &v, &patch, dposition, dx, &(const float *){pixels}, 1), PALI_OK);
     assert_memory_equal(dposition, dx, P * D * sizeof *dx);
     for (size_t o = 0; o < D; o++) {
         for (size_t i = 0; i < PATCH; i++) {
@@ -415,8 +415,8 @@ static void vit_check(exec *e) {
             assert_true(fabs(sum - (double)dw[V_PATCH][o * PATCH + i]) <= 1e-5 * (1 + fabs(sum)));
         }
     }
-    assert_int_equal(vit_embed(e, &v, y, pixels), PALI_OK); /* the parts of training are vit_forward */
-    assert_int_equal(vit_block_forward(e, &v, 0, y), PALI_OK);
+    assert_int_equal(vit_embed(e, &v, y, &(const float *){pixels}, 1), PALI_OK); /* the parts of training are vit_forward */
+    assert_int_equal(vit_block_forward(e, &v, 0, y, NULL, 1), PALI_OK);
     for (size_t r = 0; r < P; r++) e->k->layer_norm(y + r * D, y + r * D, norms[0], norms[1], D, 1e-6f);
     assert_int_equal(vit_forward(e, &v, out, pixels), PALI_OK);
     assert_memory_equal(out, y, P * D * sizeof *y);

@@ -24,36 +24,40 @@ static size_t acts_floats(const vit_config *cfg) {
     return cfg->n_patches * (6 * cfg->width + wide);
 }
 
-attention vit_attention(const vit_config *cfg, const vit_acts *a) {
-    size_t head_dim = cfg->width / cfg->n_heads;
-    return (attention){.out = a->mix, .q = a->q, .n_queries = cfg->n_patches, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_heads,
-                       .head_dim = head_dim, .spans = {{.k = a->k, .v = a->v, .len = cfg->n_patches, .ld = cfg->width}},
+attention vit_attention(const vit_config *cfg, const vit_acts *a, size_t picture) {
+    size_t head_dim = cfg->width / cfg->n_heads, at = picture * cfg->n_patches * cfg->width;
+    return (attention){.out = a->mix + at, .q = a->q + at, .n_queries = cfg->n_patches, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_heads,
+                       .head_dim = head_dim, .spans = {{.k = a->k + at, .v = a->v + at, .len = cfg->n_patches, .ld = cfg->width}},
                        .scale = 1.0f / sqrtf((float)head_dim), .n_prefix = cfg->n_patches};
 }
 
-pali_status vit_block_attention(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a, const float *x) {
-    size_t n = cfg->n_patches;
-    attention att = vit_attention(cfg, a);
-    norm_layer(e, a->h, x, l->norm1_w, l->norm1_b, n, cfg->width, cfg->norm_eps);
-    STATUS_TRY(linear(e, a->q, a->h, &l->q, l->q_b, n, LINEAR_SET));
-    STATUS_TRY(linear(e, a->k, a->h, &l->k, l->k_b, n, LINEAR_SET));
-    STATUS_TRY(linear(e, a->v, a->h, &l->v, l->v_b, n, LINEAR_SET));
-    return attention_forward(e, &att, 1);
+pali_status vit_block_attention(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a, const float *x, size_t n) {
+    size_t rows = n * cfg->n_patches;
+    attention list[ATTENTION_MAX];
+    for (size_t i = 0; i < n; i++) list[i] = vit_attention(cfg, a, i);
+    norm_layer(e, a->h, x, l->norm1_w, l->norm1_b, rows, cfg->width, cfg->norm_eps);
+    STATUS_TRY(linear(e, a->q, a->h, &l->q, l->q_b, rows, LINEAR_SET));
+    STATUS_TRY(linear(e, a->k, a->h, &l->k, l->k_b, rows, LINEAR_SET));
+    STATUS_TRY(linear(e, a->v, a->h, &l->v, l->v_b, rows, LINEAR_SET));
+    return attention_forward(e, list, n);
 }
 
-pali_status vit_block(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a) {
-    size_t n = cfg->n_patches;
-    STATUS_TRY(vit_block_attention(e, cfg, l, a, a->x));
-    STATUS_TRY(linear(e, a->x, a->mix, &l->o, l->o_b, n, LINEAR_ADD));
-    norm_layer(e, a->h, a->x, l->norm2_w, l->norm2_b, n, cfg->width, cfg->norm_eps);
-    STATUS_TRY(linear(e, a->mlp, a->h, &l->fc1, l->fc1_b, n, LINEAR_GELU));
-    return linear(e, a->x, a->mlp, &l->fc2, l->fc2_b, n, LINEAR_ADD);
+pali_status vit_block(exec *e, const vit_config *cfg, const vit_layer *l, const vit_acts *a, size_t n) {
+    size_t rows = n * cfg->n_patches;
+    STATUS_TRY(vit_block_attention(e, cfg, l, a, a->x, n));
+    STATUS_TRY(linear(e, a->x, a->mix, &l->o, l->o_b, rows, LINEAR_ADD));
+    norm_layer(e, a->h, a->x, l->norm2_w, l->norm2_b, rows, cfg->width, cfg->norm_eps);
+    STATUS_TRY(linear(e, a->mlp, a->h, &l->fc1, l->fc1_b, rows, LINEAR_GELU));
+    return linear(e, a->x, a->mlp, &l->fc2, l->fc2_b, rows, LINEAR_ADD);
 }
 
-pali_status vit_embed_patches(exec *e, const vit *v, float *x, float *rows, const float *pixels) {
-    vit_patches(rows, pixels, &v->cfg);
-    memcpy(x, v->position, v->cfg.n_patches * v->cfg.width * sizeof *x);
-    return linear(e, x, rows, &v->patch, v->patch_b, v->cfg.n_patches, LINEAR_ADD);
+pali_status vit_embed_patches(exec *e, const vit *v, float *x, float *rows, const float *const *pixels, size_t n) {
+    const size_t p = v->cfg.n_patches, w = v->cfg.width;
+    for (size_t i = 0; i < n; i++) {
+        vit_patches(rows + i * p * vit_patch_floats(&v->cfg), pixels[i], &v->cfg);
+        memcpy(x + i * p * w, v->position, p * w * sizeof *x);
+    }
+    return linear(e, x, rows, &v->patch, v->patch_b, n * p, LINEAR_ADD);
 }
 
 pali_status vit_forward(exec *e, const vit *v, float *vision, const float *pixels) {
@@ -63,11 +67,11 @@ pali_status vit_forward(exec *e, const vit *v, float *vision, const float *pixel
     if (!at) return status_no_memory(acts_floats(cfg) * sizeof *at);
     vit_acts a = {.x = at, .h = at + n * w, .q = at + 2 * n * w, .k = at + 3 * n * w, .v = at + 4 * n * w, .mix = at + 5 * n * w,
                   .mlp = at + 6 * n * w};
-    STATUS_TRY(vit_embed_patches(e, v, a.x, a.mlp, pixels));
+    STATUS_TRY(vit_embed_patches(e, v, a.x, a.mlp, &pixels, 1));
     exec_tap(e, "vision.embed", -1, a.x, n, w);
     for (size_t i = 0; i < cfg->n_layers; i++) {
         STATUS_TRY(exec_check_cancel(e));
-        STATUS_TRY(vit_block(e, cfg, &v->layers[i], &a));
+        STATUS_TRY(vit_block(e, cfg, &v->layers[i], &a, 1));
         exec_tap(e, "vision.layer", (int)i, a.x, n, w);
     }
     norm_layer(e, vision, a.x, v->post_w, v->post_b, n, w, cfg->norm_eps);
@@ -84,7 +88,7 @@ pali_status vit_project(exec *e, const vit *v, float *out, const float *vision, 
 void vit_need(exec_need *need, exec *e, const vit *v) {
     const vit_config *cfg = &v->cfg;
     size_t n = cfg->n_patches;
-    const attention att = vit_attention(cfg, &(vit_acts){0});
+    const attention att = vit_attention(cfg, &(vit_acts){0}, 0);
     exec_need_grow(&need->acts, acts_floats(cfg) * sizeof(float));
     attention_need(need, e, &att);
     linear_need(need, e, &v->patch, NULL, n, LINEAR_ADD);

@@ -9,7 +9,7 @@ typedef struct job {
 
 typedef struct forward_job {
     float *y;
-    const float *gate, *up;
+    const float *gate, *up; /* up NULL: GELU of gate */
     size_t n;
 } forward_job;
 
@@ -17,7 +17,15 @@ static void forward_rows(const exec *e, void *context, size_t begin, size_t end)
     const forward_job *j = context;
     size_t n = (end - begin) * j->n;
     memcpy(j->y + begin * j->n, j->gate + begin * j->n, n * sizeof *j->y);
-    e->k->geglu(j->y + begin * j->n, j->up + begin * j->n, n);
+    if (j->up)
+        e->k->geglu(j->y + begin * j->n, j->up + begin * j->n, n);
+    else
+        e->k->gelu(j->y + begin * j->n, n);
+}
+
+void act_gelu(exec *e, float *y, const float *x, size_t rows, size_t n) {
+    forward_job j = {y, x, NULL, n};
+    exec_rows(e, rows, n, forward_rows, &j);
 }
 
 void act_geglu(exec *e, float *y, const float *gate, const float *up, size_t rows, size_t n) {

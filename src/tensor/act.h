@@ -6,6 +6,8 @@
 
 #include "tensor/exec.h"
 
+/* y = gelu_tanh(x): what linear does with LINEAR_GELU, for a forward that keeps x. */
+void act_gelu(exec *e, float *y, const float *x, size_t rows, size_t n);
 /* y = gelu_tanh(gate) * up: what linear_geglu does, for a forward that keeps both. */
 void act_geglu(exec *e, float *y, const float *gate, const float *up, size_t rows, size_t n);
 

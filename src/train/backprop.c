@@ -6,20 +6,23 @@
 #include "base/mem.h"
 #include "tensor/norm.h"
 
-/* One micro-batch. T rows, M of them with a target, P rows a picture. */
+/* One micro-batch. T rows, M of them with a target, P rows a picture. A use of a picture is its place in a sample. */
 typedef struct walk {
     backprop *b;
     exec *e;
     const model *m;
     const backprop_item *items;
     const backprop_options *o;
-    size_t n, n_targets, n_pictures;
+    size_t n, n_targets, n_uses, n_pictures;
     gemma_rows rows;
     size_t first, n_kept;          /* blocks from `first` on keep their input; the last n_kept their inside */
-    size_t first_vit;              /* the same of the tower */
+    size_t first_vit, n_kept_vit;  /* the same of the tower */
     bool back, vision_back;        /* there is a backward; it reaches the tower */
     bool pixels;                   /* some pictures are */
+    const backprop_picture **pictures; /* [n_pictures], all different */
+    size_t *uses;                  /* [n_uses] which of them, in the order of the samples */
     /* memory */
+    const float **at_pixels;       /* [n_pictures] */
     gemma_sequence *sequences;     /* [n] of rows */
     int32_t *targets;              /* [M] */
     float *weights;                /* [M] */
@@ -28,7 +31,9 @@ typedef struct walk {
     float *keep;                   /* [n_kept, gemma_block_keep_floats] */
     float *hidden, *dhidden;       /* [M, D] */
     float *features, *dfeatures;   /* [n_pictures, P, W]; the gradient if the tower is trained */
+    float *image;                  /* [n_pictures, P, D] the projector's rows, then their gradients */
     float *vision, *dvision;       /* [1 + layers - first_vit, n_pictures, P, W] of the tower as x; [n_pictures, P, W] */
+    float *keep_vit;               /* [n_kept_vit, vit_block_keep_floats] */
 } walk;
 
 static size_t picture_floats(const walk *w) {
@@ -37,6 +42,10 @@ static size_t picture_floats(const walk *w) {
 
 static size_t stream_floats(const walk *w) {
     return w->rows.n_rows * w->m->text.cfg.width;
+}
+
+static size_t image_floats(const walk *w) {
+    return w->m->vit.cfg.n_patches * w->m->text.cfg.width;
 }
 
 /* Residual streams of a picture that the tower keeps. */
@@ -73,10 +82,13 @@ static size_t carve(walk *w, char *at) {
     w->keep = take(&r, w->n_kept ? w->n_kept * gemma_block_keep_floats(&w->m->text, &w->rows) : 0, sizeof(float));
     w->hidden = take(&r, targets, sizeof(float));
     w->dhidden = take(&r, w->back ? targets : 0, sizeof(float));
+    w->at_pixels = take(&r, w->n_pictures, sizeof *w->at_pixels);
     w->features = take(&r, pictures, sizeof(float));
+    w->image = take(&r, w->n_pictures * image_floats(w), sizeof(float));
     w->dfeatures = take(&r, w->vision_back ? pictures : 0, sizeof(float));
     w->vision = take(&r, w->vision_back ? pictures * vision_streams(w) : 0, sizeof(float));
     w->dvision = take(&r, w->vision_back ? pictures : 0, sizeof(float));
+    w->keep_vit = take(&r, w->n_kept_vit * vit_block_keep_floats(&w->m->vit.cfg, w->n_pictures), sizeof(float));
     return r.n_bytes;
 }
 
@@ -120,6 +132,41 @@ static pali_status ids_check(const walk *w, size_t i) {
     return PALI_OK;
 }
 
+static bool same_picture(const backprop_picture *a, const backprop_picture *b) {
+    return a->pixels == b->pixels && a->features == b->features;
+}
+
+/* Which pictures there are, and where each is used. Rows of a picture are neighbours as a rule, so the search begins at the last. */
+static pali_status pictures_find(walk *w) {
+    w->pictures = mem_alloc(w->n_uses, sizeof(void *));
+    w->uses = mem_alloc(w->n_uses, sizeof *w->uses);
+    if (!w->pictures || !w->uses) return status_no_memory(w->n_uses * sizeof *w->uses);
+    for (size_t i = 0, use = 0; i < w->n; i++) {
+        for (size_t j = 0; j < w->items[i].n_pictures; j++, use++) {
+            const backprop_picture *p = &w->items[i].pictures[j];
+            size_t at = w->n_pictures;
+            while (at > 0 && !same_picture(w->pictures[at - 1], p)) at--;
+            if (at == 0) w->pictures[at = w->n_pictures++] = p;
+            else at--;
+            w->uses[use] = at;
+        }
+    }
+    return PALI_OK;
+}
+
+static void walk_free(walk *w) {
+    mem_free((void *)w->pictures);
+    mem_free(w->uses);
+}
+
+/* Blocks, counted from the last, whose insides fit. */
+static size_t blocks_kept(uint64_t *left, uint64_t inside_bytes, size_t n_back) {
+    size_t n = inside_bytes && *left / inside_bytes < n_back ? (size_t)(*left / inside_bytes) : n_back;
+    *left -= n * inside_bytes;
+    return n;
+}
+
+/* walk_free it, also after a failure. */
 static pali_status walk_init(walk *w, backprop *b, exec *e, const backprop_item *items, size_t n, const backprop_options *o) {
     const grads *g = &b->grads;
     *w = (walk){.b = b, .e = e, .m = b->m, .items = items, .n = n, .o = o, .back = !o->loss_only, .vision_back = !o->loss_only && g->trains_vit};
@@ -130,57 +177,70 @@ static pali_status walk_init(walk *w, backprop *b, exec *e, const backprop_item 
         w->rows.n_rows += items[i].text->n;
         if (w->rows.n_rows > BACKPROP_MAX_ROWS) return status_fail(PALI_ERR_LIMIT, "micro-batch: more than %u rows", BACKPROP_MAX_ROWS);
         w->n_targets += sample_n_targets(items[i].text);
-        w->n_pictures += items[i].n_pictures;
-        for (size_t j = 0; j < items[i].n_pictures; j++) w->pixels |= items[i].pictures[j].pixels != NULL;
+        w->n_uses += items[i].n_pictures;
     }
-    uint64_t inside = gemma_block_keep_floats(&b->m->text, &w->rows) * sizeof(float), n_back = b->m->text.cfg.n_layers - w->first;
-    w->n_kept = (size_t)(inside && o->keep_bytes / inside < n_back ? o->keep_bytes / inside : n_back);
+    STATUS_TRY(pictures_find(w));
+    for (size_t i = 0; i < w->n_pictures; i++) w->pixels |= w->pictures[i]->pixels != NULL;
+    uint64_t left = o->keep_bytes;
+    w->n_kept = blocks_kept(&left, gemma_block_keep_floats(&b->m->text, &w->rows) * sizeof(float), b->m->text.cfg.n_layers - w->first);
+    if (w->vision_back) w->n_kept_vit = blocks_kept(&left, vit_block_keep_floats(&b->m->vit.cfg, w->n_pictures) * sizeof(float), b->m->vit.cfg.n_layers - w->first_vit);
     return PALI_OK;
 }
 
 /* ---- Forward ---- */
 
-static float *vision_at(const walk *w, size_t picture, size_t layer) {
-    return w->vision + ((layer - w->first_vit) * w->n_pictures + picture) * picture_floats(w);
+static float *vision_at(const walk *w, size_t layer) {
+    return w->vision + (layer - w->first_vit) * w->n_pictures * picture_floats(w);
 }
 
-/* The tower, what backward needs of it kept. */
-static pali_status tower_forward(const walk *w, float *features, size_t picture, const float *pixels) {
+static float *keep_vit_at(const walk *w, size_t layer) {
+    size_t n = w->m->vit.cfg.n_layers;
+    return layer < n - w->n_kept_vit ? NULL : w->keep_vit + (layer - (n - w->n_kept_vit)) * vit_block_keep_floats(&w->m->vit.cfg, w->n_pictures);
+}
+
+/* Pictures first..first+n, all pixels, through the tower; with a backward that reaches it, all of them, what that needs is kept. */
+static pali_status tower_forward(const walk *w, size_t first, size_t n) {
     const vit *v = &w->m->vit;
-    float *x = vision_at(w, picture, w->first_vit);
-    STATUS_TRY(vit_embed(w->e, v, x, pixels));
+    float *features = w->features + first * picture_floats(w), *x = w->vision_back ? w->vision : features;
+    for (size_t i = 0; i < n; i++) w->at_pixels[first + i] = w->pictures[first + i]->pixels;
+    STATUS_TRY(vit_embed(w->e, v, x, w->at_pixels + first, n));
     for (size_t i = 0; i < v->cfg.n_layers; i++) {
-        STATUS_TRY(exec_check_cancel(w->e));
-        if (i >= w->first_vit) {
-            memcpy(vision_at(w, picture, i + 1), x, picture_floats(w) * sizeof *x);
-            x = vision_at(w, picture, i + 1);
+        if (w->vision_back && i >= w->first_vit) {
+            memcpy(vision_at(w, i + 1), x, n * picture_floats(w) * sizeof *x);
+            x = vision_at(w, i + 1);
         }
-        STATUS_TRY(vit_block_forward(w->e, v, i, x));
+        STATUS_TRY(vit_block_forward(w->e, v, i, x, w->vision_back ? keep_vit_at(w, i) : NULL, n));
     }
-    norm_layer(w->e, features, x, v->post_w, v->post_b, v->cfg.n_patches, v->cfg.width, v->cfg.norm_eps);
+    norm_layer(w->e, features, x, v->post_w, v->post_b, n * v->cfg.n_patches, v->cfg.width, v->cfg.norm_eps);
     return PALI_OK;
 }
 
-static pali_status picture_forward(const walk *w, float *features, size_t picture, const backprop_picture *p) {
-    if (w->vision_back) return tower_forward(w, features, picture, p->pixels);
-    if (!p->features) return vit_forward(w->e, &w->m->vit, features, p->pixels);
-    memcpy(features, p->features, picture_floats(w) * sizeof *features);
-    return PALI_OK;
+/* Features there are, and the tower's of runs of pictures that are pixels. */
+static pali_status pictures_forward(const walk *w) {
+    for (size_t i = 0, n; i < w->n_pictures; i += n) {
+        n = 1;
+        if (w->pictures[i]->pixels) {
+            while (i + n < w->n_pictures && w->pictures[i + n]->pixels) n++;
+            STATUS_TRY(tower_forward(w, i, n));
+        } else {
+            memcpy(w->features + i * picture_floats(w), w->pictures[i]->features, picture_floats(w) * sizeof *w->features);
+        }
+    }
+    return w->n_pictures ? vit_project(w->e, &w->m->vit, w->image, w->features, w->n_pictures * w->m->vit.cfg.n_patches) : PALI_OK;
 }
 
 /* x [T, D] = image rows, then text rows of each sample. */
 static pali_status embed_forward(const walk *w) {
-    size_t d = w->m->text.cfg.width, p = w->m->vit.cfg.n_patches, picture = 0;
+    size_t d = w->m->text.cfg.width, use = 0;
     float *x = w->x;
+    STATUS_TRY(pictures_forward(w));
     for (size_t i = 0; i < w->n; i++) {
         const backprop_item *item = &w->items[i];
-        size_t n_image = item->n_pictures * p;
-        float *features = w->features + picture * picture_floats(w);
-        for (size_t j = 0; j < item->n_pictures; j++, picture++)
-            STATUS_TRY(picture_forward(w, features + j * picture_floats(w), picture, &item->pictures[j]));
-        if (n_image) STATUS_TRY(vit_project(w->e, &w->m->vit, x, features, n_image));
-        STATUS_TRY(gemma_embed(w->e, &w->m->text, x + n_image * d, item->text->ids + n_image, item->text->n - n_image));
-        x += item->text->n * d;
+        size_t n_image = item->n_pictures * w->m->vit.cfg.n_patches, n_text = item->text->n - n_image;
+        for (size_t j = 0; j < item->n_pictures; j++, x += image_floats(w))
+            memcpy(x, w->image + w->uses[use++] * image_floats(w), image_floats(w) * sizeof *x);
+        STATUS_TRY(gemma_embed(w->e, &w->m->text, x, item->text->ids + n_image, n_text));
+        x += n_text * d;
     }
     exec_tap(w->e, "text.embed", -1, w->x, w->rows.n_rows, d);
     return PALI_OK;
@@ -264,37 +324,33 @@ static pali_status blocks_backward(const walk *w) {
 static pali_status embed_backward(const walk *w) {
     const vit *v = &w->m->vit;
     const grads *g = &w->b->grads;
-    size_t d = w->m->text.cfg.width, picture = 0;
+    size_t d = w->m->text.cfg.width, n_image = w->n_pictures * v->cfg.n_patches, use = 0;
     const float *dx = w->dx;
-    for (size_t i = 0; i < w->n; dx += w->items[i++].text->n * d) {
-        const sample *s = w->items[i].text;
-        size_t n_image = w->items[i].n_pictures * v->cfg.n_patches, at = picture * picture_floats(w);
-        if (n_image) STATUS_TRY(linear_backward(w->e, w->vision_back ? w->dfeatures + at : NULL, &g->projector, dx, w->features + at, &v->projector, n_image, LINEAR_SET));
-        if (g->embed) STATUS_TRY(gemma_embed_backward(w->e, &w->m->text, g->embed, s->ids + n_image, dx + n_image * d, s->n - n_image));
-        picture += w->items[i].n_pictures;
+    memset(w->image, 0, w->n_pictures * image_floats(w) * sizeof *w->image);
+    for (size_t i = 0; i < w->n; i++) {
+        const backprop_item *item = &w->items[i];
+        const int32_t *ids = item->text->ids + item->n_pictures * v->cfg.n_patches;
+        const size_t n_text = item->text->n - item->n_pictures * v->cfg.n_patches;
+        for (size_t j = 0; j < item->n_pictures; j++, dx += image_floats(w)) w->e->k->add(w->image + w->uses[use++] * image_floats(w), dx, image_floats(w));
+        if (g->embed) STATUS_TRY(gemma_embed_backward(w->e, &w->m->text, g->embed, ids, dx, n_text));
+        dx += n_text * d;
     }
+    STATUS_TRY(linear_backward(w->e, w->vision_back ? w->dfeatures : NULL, &g->projector, w->image, w->features, &v->projector, n_image, LINEAR_SET));
     grads_stage_end(g, w->e, GRADS_PROJECTOR);
     return PALI_OK;
 }
 
-/* All pictures through a block before the next, so that a stage has an end. */
 static pali_status tower_backward(const walk *w) {
     const vit *v = &w->m->vit;
     const vit_config *cfg = &v->cfg;
     const grads *g = &w->b->grads;
-    size_t picture = 0;
-    STATUS_TRY(norm_layer_backward(w->e, w->dvision, g->post_w, g->post_b, w->dfeatures, vision_at(w, 0, cfg->n_layers), v->post_w,
+    STATUS_TRY(norm_layer_backward(w->e, w->dvision, g->post_w, g->post_b, w->dfeatures, vision_at(w, cfg->n_layers), v->post_w,
                                    w->n_pictures * cfg->n_patches, cfg->width, cfg->norm_eps, false));
     for (size_t i = cfg->n_layers; i-- > w->first_vit;) {
-        for (size_t j = 0; j < w->n_pictures; j++) {
-            STATUS_TRY(exec_check_cancel(w->e));
-            STATUS_TRY(vit_block_backward(w->e, v, i, w->dvision + j * picture_floats(w), &g->vit[i], vision_at(w, j, i), i > w->first_vit || g->before_vit));
-        }
+        STATUS_TRY(vit_block_backward(w->e, v, i, w->dvision, &g->vit[i], vision_at(w, i), keep_vit_at(w, i), w->n_pictures, i > w->first_vit || g->before_vit));
         grads_stage_end(g, w->e, GRADS_VIT_BLOCKS + i);
     }
-    for (size_t i = 0; g->before_vit && i < w->n; i++)
-        for (size_t j = 0; j < w->items[i].n_pictures; j++, picture++)
-            STATUS_TRY(vit_embed_backward(w->e, v, &g->patch, g->position, w->dvision + picture * picture_floats(w), w->items[i].pictures[j].pixels));
+    if (g->before_vit) STATUS_TRY(vit_embed_backward(w->e, v, &g->patch, g->position, w->dvision, w->at_pixels, w->n_pictures));
     grads_stage_end(g, w->e, GRADS_PATCH);
     return PALI_OK;
 }
@@ -334,40 +390,50 @@ static pali_status forward_backward(const walk *w, backprop_result *out) {
     return w->vision_back && w->n_pictures ? tower_backward(w) : PALI_OK;
 }
 
+static pali_status walk_run(walk *w, backprop_result *out) {
+    for (size_t i = 0; i < w->n; i++) STATUS_TRY(ids_check(w, i));
+    out->loss = 0;
+    out->n_targets = w->n_targets;
+    if (w->n_targets == 0) return PALI_OK;
+    STATUS_TRY(memory_get(w));
+    sequences_fill(w);
+    pali_status s = forward_backward(w, out);
+    if (s != PALI_OK) grads_stage_drop(&w->b->grads);
+    return s;
+}
+
 pali_status backprop_run(backprop *b, exec *e, backprop_result *out, const backprop_item *items, size_t n, const backprop_options *o) {
     walk w;
-    STATUS_TRY(walk_init(&w, b, e, items, n, o));
-    for (size_t i = 0; i < n; i++) STATUS_TRY(ids_check(&w, i));
-    out->loss = 0;
-    out->n_targets = w.n_targets;
-    if (w.n_targets == 0) return PALI_OK;
-    STATUS_TRY(memory_get(&w));
-    sequences_fill(&w);
-    pali_status s = forward_backward(&w, out);
-    if (s != PALI_OK) grads_stage_drop(&b->grads);
+    pali_status s = walk_init(&w, b, e, items, n, o);
+    if (s == PALI_OK) s = walk_run(&w, out);
+    walk_free(&w);
     return s;
+}
+
+static pali_status walk_need(exec_need *need, uint64_t *n_bytes, walk *w) {
+    const gemma *g = &w->m->text;
+    const vit *v = &w->m->vit;
+    const size_t n_image = w->n_pictures * v->cfg.n_patches;
+    *n_bytes = (w->n_targets ? carve(w, NULL) : 0) + w->b->grads.stage_floats * sizeof(float);
+    if (w->n_targets == 0) return PALI_OK;
+    w->sequences = mem_alloc(w->n, sizeof *w->sequences);
+    if (!w->sequences) return status_no_memory(w->n * sizeof *w->sequences);
+    sequences_fill(w);
+    for (size_t i = 0; i < g->cfg.n_layers; i++) gemma_block_need(need, w->e, g, i, &w->rows);
+    mem_free(w->sequences);
+    xent_need(need, w->e, head_of(g), w->n_targets);
+    norm_backward_need(need, w->n_targets);
+    norm_backward_need(need, w->vision_back ? n_image : 0);
+    if (w->pixels) vit_train_need(need, w->e, v, w->n_pictures);
+    linear_need(need, w->e, &v->projector, NULL, n_image, LINEAR_SET);
+    linear_backward_need(need, w->e, &v->projector, n_image);
+    return PALI_OK;
 }
 
 pali_status backprop_need(exec_need *need, uint64_t *n_bytes, exec *e, backprop *b, const backprop_item *items, size_t n, const backprop_options *o) {
     walk w;
-    const gemma *g = &b->m->text;
-    STATUS_TRY(walk_init(&w, b, e, items, n, o));
-    *n_bytes = (w.n_targets ? carve(&w, NULL) : 0) + b->grads.stage_floats * sizeof(float);
-    if (w.n_targets == 0) return PALI_OK;
-    w.sequences = mem_alloc(n, sizeof *w.sequences);
-    if (!w.sequences) return status_no_memory(n * sizeof *w.sequences);
-    sequences_fill(&w);
-    for (size_t i = 0; i < g->cfg.n_layers; i++) gemma_block_need(need, e, g, i, &w.rows);
-    mem_free(w.sequences);
-    xent_need(need, e, head_of(g), w.n_targets);
-    norm_backward_need(need, w.n_targets);
-    norm_backward_need(need, w.vision_back ? w.n_pictures * b->m->vit.cfg.n_patches : 0);
-    if (w.vision_back) vit_train_need(need, e, &b->m->vit);
-    else if (w.pixels) vit_need(need, e, &b->m->vit);
-    for (size_t i = 0; i < n; i++) {
-        size_t n_image = items[i].n_pictures * b->m->vit.cfg.n_patches;
-        linear_need(need, e, &b->m->vit.projector, NULL, n_image, LINEAR_SET);
-        linear_backward_need(need, e, &b->m->vit.projector, n_image);
-    }
-    return PALI_OK;
+    pali_status s = walk_init(&w, b, e, items, n, o);
+    if (s == PALI_OK) s = walk_need(need, n_bytes, &w);
+    walk_free(&w);
+    return s;
 }

@@ -7,8 +7,11 @@
  *
  * T rows: those of all samples, one sample after the other. Backward goes down as far as something is trained, and computes what
  * flows on and the gradients of what is trained, no others. What is kept for it: the residual stream before every block that it
- * reaches, and the insides of as many Gemma blocks as there is memory for; the insides of others, and the tower's, are computed
- * again. The bits are the same whichever is kept, and for any number of threads. */
+ * reaches, and the insides of as many blocks, Gemma's first, as there is memory for; the insides of others are computed
+ * again. The bits are the same whichever is kept, and for any number of threads.
+ *
+ * A picture that several samples have goes through the tower and the projector once; the gradients by what these make of it are
+ * summed up in the order of the samples. */
 #ifndef PALI_TRAIN_BACKPROP_H
 #define PALI_TRAIN_BACKPROP_H
 
@@ -18,7 +21,8 @@
 
 #define BACKPROP_MAX_ROWS (1u << 24) /* T: keeps every size below within 64 bits */
 
-/* One of the two. Features are of a tower that is frozen: computed before, in this epoch or another. */
+/* One of the two. Features are of a tower that is frozen: computed before, in this epoch or another. Those of a micro-batch that
+ * lie in one place are one picture. */
 typedef struct backprop_picture {
     const float *pixels;   /* [3, R, R] */
     const float *features; /* [P, W] */

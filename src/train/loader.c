@@ -25,6 +25,13 @@ struct loader {
 
 /* ---- One item, on the thread ---- */
 
+typedef struct maker {
+    const loader_options *o;
+    uint64_t epoch;
+    image last;        /* the last picture that was decoded */
+    hash_key last_key;
+} maker;
+
 static void item_free(loader_item *item) {
     for (size_t i = 0; i < item->n_pictures; i++) {
         mem_free(item->pictures[i].room);
@@ -37,9 +44,8 @@ static void item_free(loader_item *item) {
 }
 
 /* Looks for the picture's features. PALI_OK with p->features NULL: not there. */
-static pali_status picture_find(loader_picture *p, const loader_options *o, const char *bytes, size_t n_bytes) {
+static pali_status picture_find(loader_picture *p, const loader_options *o) {
     const size_t n_floats = feature_cache_n_floats(o->cache);
-    p->key = hash_bytes((hash_key){{0}}, bytes, n_bytes);
     p->room = mem_alloc(n_floats, sizeof *p->room);
     if (!p->room) return status_no_memory(n_floats * sizeof *p->room);
     p->features = feature_cache_find(o->cache, p->key, p->room);
@@ -49,17 +55,49 @@ static pali_status picture_find(loader_picture *p, const loader_options *o, cons
     return PALI_OK;
 }
 
-static pali_status picture_load(loader_picture *p, const loader_options *o, augment *a, const char *path) {
+static pali_status picture_decode(image *out, const loader_options *o, augment *a, const char *bytes, size_t n_bytes, const char *path) {
+    image full = {0};
+    pali_status s = image_decode(&full, (const uint8_t *)bytes, n_bytes, path);
+    if (s == PALI_OK) s = augment_picture(out, a, &full, o->image_size, o->filter);
+    image_free(&full);
+    return s;
+}
+
+static pali_status picture_copy(image *out, const image *in) {
+    const size_t n_bytes = in->width * in->height * 3;
+    *out = (image){.width = in->width, .height = in->height, .rgb = mem_alloc(n_bytes, 1)};
+    if (!out->rgb) return status_no_memory(n_bytes);
+    memcpy(out->rgb, in->rgb, n_bytes);
+    return PALI_OK;
+}
+
+static bool is_augmented(const loader_options *o) {
+    return o->augment.crop != AUGMENT_WHOLE || o->augment.flip;
+}
+
+static hash_key key_of(const maker *m, size_t row, size_t index, const char *bytes, size_t n_bytes) {
+    const hash_key key = hash_bytes((hash_key){{0}}, bytes, n_bytes);
+    const uint64_t place[] = {m->epoch, row, index};
+    return is_augmented(m->o) ? hash_bytes(key, place, sizeof place) : key;
+}
+
+static pali_status picture_make(loader_picture *p, maker *m, augment *a, const char *bytes, size_t n_bytes, const char *path) {
+    if (m->o->cache) STATUS_TRY(picture_find(p, m->o));
+    if (p->features) return PALI_OK;
+    if (m->last.rgb && hash_same(m->last_key, p->key)) return picture_copy(&p->rgb, &m->last);
+    STATUS_TRY(picture_decode(&p->rgb, m->o, a, bytes, n_bytes, path));
+    image_free(&m->last);
+    m->last_key = p->key;
+    return picture_copy(&m->last, &p->rgb);
+}
+
+static pali_status picture_load(loader_item *item, size_t index, maker *m, augment *a, const char *path) {
+    loader_picture *p = &item->pictures[index];
     char *bytes;
     size_t n_bytes;
-    image full = {0};
     STATUS_TRY(file_read(&bytes, &n_bytes, path, IMAGE_MAX_FILE_BYTES));
-    pali_status s = o->cache ? picture_find(p, o, bytes, n_bytes) : PALI_OK;
-    if (s == PALI_OK && !p->features) {
-        s = image_decode(&full, (const uint8_t *)bytes, n_bytes, path);
-        if (s == PALI_OK) s = augment_picture(&p->rgb, a, &full, o->image_size, o->filter);
-        image_free(&full);
-    }
+    p->key = key_of(m, item->row, index, bytes, n_bytes);
+    pali_status s = picture_make(p, m, a, bytes, n_bytes, path);
     mem_free(bytes);
     return s;
 }
@@ -77,21 +115,22 @@ static pali_status text_make(loader_item *item, const loader_options *o, const a
     return s;
 }
 
-static pali_status row_load(loader_item *item, const loader_options *o, uint64_t epoch, const dataset_row *row) {
-    augment a = augment_draw(&o->augment, epoch, item->row, row->prefix, row->suffix);
-    STATUS_TRY(text_make(item, o, &a, row));
+static pali_status row_load(loader_item *item, maker *m, const dataset_row *row) {
+    augment a = augment_draw(&m->o->augment, m->epoch, item->row, row->prefix, row->suffix);
+    STATUS_TRY(text_make(item, m->o, &a, row));
     item->pictures = mem_calloc(row->n_images, sizeof *item->pictures);
     if (!item->pictures) return status_no_memory(row->n_images * sizeof *item->pictures);
     item->n_pictures = row->n_images;
-    for (size_t i = 0; i < row->n_images; i++) STATUS_TRY(picture_load(&item->pictures[i], o, &a, row->images[i]));
+    for (size_t i = 0; i < row->n_images; i++) STATUS_TRY(picture_load(item, i, m, &a, row->images[i]));
     return PALI_OK;
 }
 
-static void item_make(loader_item *item, const loader_options *o, uint64_t epoch, size_t index) {
+static void item_make(loader_item *item, maker *m, size_t index) {
+    const loader_options *o = m->o;
     dataset_row row;
     *item = (loader_item){.row = index};
     pali_status s = dataset_row_read(&row, o->data, index);
-    if (s == PALI_OK) s = status_prefix(row_load(item, o, epoch, &row), "%s:%zu", o->data->path, row.line);
+    if (s == PALI_OK) s = status_prefix(row_load(item, m, &row), "%s:%zu", o->data->path, row.line);
     dataset_row_free(&row);
     if (s == PALI_OK) return;
     char *message = mem_copy_string(status_message());
@@ -117,19 +156,27 @@ static void queue_put(loader *l, const loader_item *item) {
     pthread_mutex_unlock(&l->lock);
 }
 
-static void *thread_main(void *argument) {
-    loader *l = argument;
+/* Goes on until there is no place for the next item any more. */
+static void items_make(loader *l, maker *m) {
     order *o = l->o.order;
     size_t at = l->o.micro * o->batch_size;
-    for (uint64_t epoch = l->o.epoch;; epoch++, at = 0) {
-        if (o->epoch != epoch) order_begin_epoch(o, epoch);
+    for (;; m->epoch++, at = 0) {
+        if (o->epoch != m->epoch) order_begin_epoch(o, m->epoch);
         for (; at < o->n_rows; at++) {
             loader_item item;
-            if (!queue_wait(l)) return NULL;
-            item_make(&item, &l->o, epoch, o->rows[at]);
+            if (!queue_wait(l)) return;
+            item_make(&item, m, o->rows[at]);
             queue_put(l, &item);
         }
     }
+}
+
+static void *thread_main(void *argument) {
+    loader *l = argument;
+    maker m = {.o = &l->o, .epoch = l->o.epoch};
+    items_make(l, &m);
+    image_free(&m.last);
+    return NULL;
 }
 
 /* ---- The caller ---- */
@@ -221,7 +268,7 @@ static bool locks_init(loader *l) {
 
 pali_status loader_open(loader **out, const loader_options *o) {
     *out = NULL;
-    if (o->cache && (o->augment.crop != AUGMENT_WHOLE || o->augment.flip))
+    if (o->cache && is_augmented(o))
         return status_fail(PALI_ERR_ARGUMENT, "features cannot be kept of pictures that are cropped or flipped anew in every epoch");
     if (o->micro >= o->order->n_micro) return status_fail(PALI_ERR_ARGUMENT, "micro-batch %zu: an epoch has %zu", o->micro, o->order->n_micro);
     loader *l = mem_calloc(1, sizeof *l);

@@ -3,7 +3,8 @@
  *   dataset, order --thread: row -> item--> queue of LOADER_AHEAD items --loader_next: micro-batch--> trainer
  *
  * Batches come in the order's order whatever the thread's luck. A row that fails is reported, counted and left out when its turn
- * comes; its batch is smaller by it. The thread goes on from epoch to epoch until the loader is closed. */
+ * comes; its batch is smaller by it. The thread goes on from epoch to epoch until the loader is closed. Rows of one picture that follow
+ * one another have it decoded once. */
 #ifndef PALI_TRAIN_LOADER_H
 #define PALI_TRAIN_LOADER_H
 
@@ -22,7 +23,7 @@ typedef struct loader_picture {
     const float *features; /* found in the cache; NULL: not there, then rgb is */
     float *room;           /* what features may point to */
     image rgb;             /* [R, R]: resize_to_pixels changes nothing but the form */
-    hash_key key;          /* of its file, with a cache */
+    hash_key key;          /* of what it shows: of its file, and if that is cropped or flipped of the place in the epoch as well */
 } loader_picture;
 
 typedef struct loader_item {

@@ -17,8 +17,9 @@ static pali_status memory_get(micro *out, const model *m, bool features, const l
     for (size_t i = 0; i < b->n; i++) out->n_pictures += b->items[i].n_pictures;
     out->items = mem_calloc(b->n, sizeof *out->items);
     out->pictures = mem_calloc(out->n_pictures, sizeof *out->pictures);
+    out->keys = mem_alloc(out->n_pictures, sizeof *out->keys);
     if (mem_mul(&n_floats, out->n_pictures, features ? feature_floats(m) : pixel_floats(m))) out->room = mem_alloc(n_floats, sizeof(float));
-    return out->items && out->pictures && out->room ? PALI_OK : status_no_memory(out->n_pictures * pixel_floats(m) * sizeof(float));
+    return out->items && out->pictures && out->keys && out->room ? PALI_OK : status_no_memory(out->n_pictures * pixel_floats(m) * sizeof(float));
 }
 
 static pali_status features_make(float *out, exec *e, const model *m, feature_cache *cache, const loader_picture *p) {
@@ -28,6 +29,13 @@ static pali_status features_make(float *out, exec *e, const model *m, feature_ca
     if (s == PALI_OK) s = vit_forward(e, &m->vit, out, pixels);
     mem_free(pixels);
     return s == PALI_OK ? feature_cache_put(cache, p->key, out) : s;
+}
+
+/* What a row before has made of the same picture; NULL: none has it. Such rows are neighbours as a rule. */
+static const backprop_picture *picture_known(const micro *m, size_t at) {
+    for (size_t i = at; i-- > 0;)
+        if (hash_same(m->keys[i], m->keys[at])) return &m->pictures[i];
+    return NULL;
 }
 
 static pali_status picture_make(backprop_picture *out, float *room, exec *e, const model *m, feature_cache *cache, const loader_picture *p) {
@@ -51,8 +59,12 @@ pali_status micro_make(micro *out, exec *e, const model *m, feature_cache *cache
         const loader_item *item = &b->items[i];
         out->items[i] = (backprop_item){.text = &item->text, .pictures = out->pictures + at, .n_pictures = item->n_pictures};
         out->items[i].weight = sample_weight(mean, sample_n_targets(&item->text), out->n_targets);
-        for (size_t j = 0; j < item->n_pictures; j++, at++)
-            STATUS_TRY(picture_make(&out->pictures[at], out->room + at * n_floats, e, m, cache, &item->pictures[j]));
+        for (size_t j = 0; j < item->n_pictures; j++, at++) {
+            out->keys[at] = item->pictures[j].key;
+            const backprop_picture *known = picture_known(out, at);
+            if (known) out->pictures[at] = *known;
+            else STATUS_TRY(picture_make(&out->pictures[at], out->room + at * n_floats, e, m, cache, &item->pictures[j]));
+        }
     }
     return PALI_OK;
 }
@@ -60,6 +72,7 @@ pali_status micro_make(micro *out, exec *e, const model *m, feature_cache *cache
 void micro_free(micro *m) {
     mem_free(m->items);
     mem_free(m->pictures);
+    mem_free(m->keys);
     mem_free(m->room);
     *m = (micro){0};
 }

@@ -31,7 +31,8 @@ static pali_status rows_choose(longest **out, const dataset *d) {
 typedef struct batch {
     sample *samples;            /* [n] */
     backprop_item *items;       /* [n] */
-    backprop_picture *pictures; /* [DATASET_MAX_IMAGES], all the same */
+    backprop_picture *pictures; /* [n_pictures] */
+    float *there;               /* [n_pictures] where they are said to be: all in different places, though some rows may share one */
     size_t n, n_pictures;
 } batch;
 
@@ -41,7 +42,7 @@ static pali_status item_add(batch *b, const dataset *d, const sample_rules *rule
     pali_status s = dataset_row_read(&r, d, row);
     if (s == PALI_OK) s = sample_make(&b->samples[b->n], rules, r.n_images, r.prefix, r.n_prefix, r.suffix, r.n_suffix);
     if (s == PALI_OK) {
-        b->items[b->n] = (backprop_item){.text = &b->samples[b->n], .pictures = b->pictures, .n_pictures = r.n_images};
+        b->items[b->n] = (backprop_item){.text = &b->samples[b->n], .n_pictures = r.n_images};
         b->n_pictures += r.n_images;
         b->n++;
     } else {
@@ -54,9 +55,8 @@ static pali_status item_add(batch *b, const dataset *d, const sample_rules *rule
 static pali_status batch_make(batch *b, const dataset *d, const sample_rules *rules, size_t batch_size) {
     longest *rows = NULL;
     const size_t n = batch_size < d->n ? batch_size : d->n;
-    *b = (batch){.samples = mem_calloc(n, sizeof *b->samples), .items = mem_calloc(n, sizeof *b->items),
-                 .pictures = mem_calloc(DATASET_MAX_IMAGES, sizeof *b->pictures)};
-    if (!b->samples || !b->items || !b->pictures) return status_no_memory(n * sizeof *b->items);
+    *b = (batch){.samples = mem_calloc(n, sizeof *b->samples), .items = mem_calloc(n, sizeof *b->items)};
+    if (!b->samples || !b->items) return status_no_memory(n * sizeof *b->items);
     STATUS_TRY(rows_choose(&rows, d));
     pali_status s = PALI_OK;
     for (size_t i = 0; i < n && s == PALI_OK; i++) s = item_add(b, d, rules, rows[i].row);
@@ -69,11 +69,23 @@ static void batch_free(batch *b) {
     mem_free(b->samples);
     mem_free(b->items);
     mem_free(b->pictures);
+    mem_free(b->there);
+}
+
+/* Pictures of which nothing is looked at but where they are. */
+static pali_status pictures_place(batch *b, bool pixels) {
+    b->pictures = mem_calloc(b->n_pictures, sizeof *b->pictures);
+    b->there = mem_calloc(b->n_pictures, sizeof *b->there);
+    if (!b->pictures || !b->there) return status_no_memory(b->n_pictures * sizeof *b->pictures);
+    for (size_t i = 0, at = 0; i < b->n; i++) {
+        b->items[i].pictures = b->pictures + at;
+        for (size_t j = 0; j < b->items[i].n_pictures; j++, at++) *(pixels ? &b->pictures[at].pixels : &b->pictures[at].features) = b->there + at;
+    }
+    return PALI_OK;
 }
 
 /* Scratch, and what a micro-batch keeps. */
 static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b) {
-    static const float k_there = 0; /* only looked whether it is */
     const vit_config *v = &what->view->cfg.vit;
     const backprop_options o = {0};
     const uint64_t pixels = 3 * (uint64_t)v->image_size * v->image_size, features = (uint64_t)v->n_patches * v->width;
@@ -82,9 +94,9 @@ static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b) {
     backprop walk;
     STATUS_TRY(backprop_init(&walk, what->view, what->p));
     p->trains_vision = walk.grads.trains_vit;
-    for (size_t i = 0; i < DATASET_MAX_IMAGES; i++) b->pictures[i] = p->trains_vision ? (backprop_picture){.pixels = &k_there} : (backprop_picture){.features = &k_there};
     if (!p->trains_vision) vit_need(&need, e, &what->view->vit);
-    pali_status s = backprop_need(&need, &own, e, &walk, b->items, b->n, &o);
+    pali_status s = pictures_place(b, p->trains_vision);
+    if (s == PALI_OK) s = backprop_need(&need, &own, e, &walk, b->items, b->n, &o);
     backprop_free(&walk);
     p->needed += own + need.acts + need.shared + (uint64_t)e->n_workers * need.worker;
     p->needed += (p->trains_vision ? pixels : features) * b->n_pictures * sizeof(float);
