@@ -34,6 +34,10 @@ typedef struct array {
     size_t n;
 } array;
 
+static size_t min_of(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
 /* Points the arrays into a block of memory; returns its floats. at may be NULL. */
 static size_t carve(float *at, const array *list, size_t n) {
     size_t floats = 0;
@@ -71,14 +75,21 @@ static size_t carve_rest(block *b, float *at) {
     return carve(at, list, sizeof list / sizeof *list);
 }
 
+/* Every sequence begins at the same position: what the longest one so far has is copied. */
 static void rope_table(const block *b) {
-    size_t half = b->g->cfg.head_dim / 2;
-    for (size_t i = 0; i < half; i++) {
-        float frequency = gemma_rope_frequency(&b->g->cfg, i);
-        size_t row = 0;
-        for (size_t s = 0; s < b->rows->n_sequences; s++)
-            for (size_t t = 0; t < b->rows->sequences[s].n_rows; t++, row++)
-                gemma_rope_angle(&b->a.cos[row * half + i], &b->a.sin[row * half + i], frequency, t);
+    size_t half = b->g->cfg.head_dim / 2, longest = 0, longest_row = 0, row = 0;
+    for (size_t s = 0; s < b->rows->n_sequences; row += b->rows->sequences[s++].n_rows) {
+        size_t n = b->rows->sequences[s].n_rows, known = min_of(n, longest);
+        float *cosines = b->a.cos + row * half, *sines = b->a.sin + row * half;
+        memcpy(cosines, b->a.cos + longest_row * half, known * half * sizeof *cosines);
+        memcpy(sines, b->a.sin + longest_row * half, known * half * sizeof *sines);
+        for (size_t i = 0; i < half && known < n; i++) {
+            float frequency = gemma_rope_frequency(&b->g->cfg, i);
+            for (size_t t = known; t < n; t++) gemma_rope_angle(&cosines[t * half + i], &sines[t * half + i], frequency, t);
+        }
+        if (n <= longest) continue;
+        longest = n;
+        longest_row = row;
     }
 }
 
@@ -168,10 +179,6 @@ static pali_status mlp_out(const block *b, float *x, size_t t, size_t n) {
     }
     act_geglu(b->e, b->dmlp, b->gate + mlp_at(b, t), b->up + mlp_at(b, t), n, b->g->cfg.mlp_width);
     return linear(b->e, x + t * d, b->dmlp, &b->l->down, NULL, n, LINEAR_ADD);
-}
-
-static size_t min_of(size_t a, size_t b) {
-    return a < b ? a : b;
 }
 
 pali_status gemma_block_forward(exec *e, const gemma *g, size_t layer, float *x, float *keep, const gemma_rows *rows) {

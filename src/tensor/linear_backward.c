@@ -2,7 +2,8 @@
  *
  *   dx = dy W      tasks of TILE_COLS columns of W: STEP of its rows at a time are expanded into panels that stay in L2, as they
  *                  lie, because here W is the right-hand side and needs no transposing; a block of rows of dy runs over them
- *   dw += dy^T x   tasks of TILE_ROWS by TILE_COLS weights: STEP rows of dy, transposed, run over panels of as many rows of x
+ *   dw += dy^T x   tasks of TILE_ROWS by TILE_COLS weights, or less where that makes too few: STEP rows of dy, transposed, run over
+ *                  panels of as many rows of x
  *
  * A sum has one order (rows of W, or of x, ascending), however the work was cut. */
 #include "tensor/dropout.h"
@@ -12,7 +13,9 @@
 #define TILE_ROWS 192u   /* of dw: transposed dy, 192 KiB, stays in L2 */
 #define STEP 256u        /* depth of panels: 256 KiB for TILE_COLS columns */
 #define EXPAND_ROWS 16u  /* of W at once: what is expanded is cut into panels while in L1 */
-#define BIAS_COLS 512u
+#define DYT_LD (STEP + 16u) /* of transposed dy: rows of 1024 bytes would share a few sets of L1 */
+#define TILE_MIN 48u     /* rows or columns of dw a task at least, or packing costs more than it shares out */
+#define BIAS_COLS 64u
 #define BLOCK_M 96u      /* rows of dy that stay in L2 beside the panels while these take turns */
 #define BLOCK_M_MIN 48u  /* rows of dy per task at least, or panels are not worth expanding */
 
@@ -24,6 +27,7 @@ typedef struct job {
     const float *dy, *x;
     const mat *w;
     size_t m, n, k, tile_m, n_tiles;
+    size_t tile_rows, tile_cols; /* of dw */
     bool accumulate;
 } job;
 
@@ -31,9 +35,19 @@ static size_t min_of(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
+/* Floats that can be used where they lie: those of a file may begin anywhere. */
+static bool is_plain(const mat *w) {
+    return w->dtype == PALI_DTYPE_F32 && (uintptr_t)w->data % sizeof(float) == 0;
+}
+
 /* Rows i0..i0+n of W, columns j0..j0+cols, as panels [n, nr] one after the other. */
 static void panels_make(const job *p, float *panels, float *rows, size_t i0, size_t n, size_t j0, size_t cols) {
     const kernels *kn = p->e->k;
+    if (is_plain(p->w)) {
+        const float *at = (const float *)p->w->data + i0 * p->k + j0;
+        for (size_t j = 0; j < cols; j += kn->nr) kn->panel_cols(panels + j * n, at + j, p->k, min_of(cols - j, kn->nr), n);
+        return;
+    }
     for (size_t i = 0; i < n; i += EXPAND_ROWS) {
         size_t n_rows = min_of(n - i, EXPAND_ROWS);
         mat_part_f32(kn, rows, p->w, i0 + i, n_rows, j0, cols);
@@ -61,16 +75,16 @@ static void x_task(void *context, size_t task, size_t worker) {
 static void w_task(void *context, size_t task, size_t worker) {
     const job *p = context;
     const kernels *kn = p->e->k;
-    size_t j0 = task % p->n_tiles * TILE_COLS, r0 = task / p->n_tiles * TILE_ROWS;
-    size_t cols = min_of(p->k - j0, TILE_COLS), n = min_of(p->n - r0, TILE_ROWS);
-    float *dyt = p->e->worker[worker].data, *panel = dyt + TILE_ROWS * STEP;
+    size_t j0 = task % p->n_tiles * p->tile_cols, r0 = task / p->n_tiles * p->tile_rows;
+    size_t cols = min_of(p->k - j0, p->tile_cols), n = min_of(p->n - r0, p->tile_rows);
+    float *dyt = p->e->worker[worker].data, *panel = dyt + TILE_ROWS * DYT_LD;
     for (size_t t = 0; t < p->m; t += STEP) {
         size_t m = min_of(p->m - t, STEP);
-        kn->transpose(dyt, STEP, p->dy + t * p->n + r0, p->n, m, n);
+        kn->transpose(dyt, DYT_LD, p->dy + t * p->n + r0, p->n, m, n);
         for (size_t j = 0; j < cols; j += kn->nr) {
             size_t nj = min_of(cols - j, kn->nr);
             kn->panel_cols(panel, p->x + t * p->k + j0 + j, p->k, nj, m);
-            kn->gemm_panel(p->out + r0 * p->k + j0 + j, p->k, dyt, STEP, panel, n, nj, m, true);
+            kn->gemm_panel(p->out + r0 * p->k + j0 + j, p->k, dyt, DYT_LD, panel, n, nj, m, true);
         }
     }
 }
@@ -83,8 +97,23 @@ static void b_task(void *context, size_t task, size_t worker) {
 }
 
 static size_t worker_bytes(const exec *e) {
-    size_t for_x = TILE_COLS * (STEP + EXPAND_ROWS), for_w = STEP * (TILE_ROWS + e->k->nr);
+    size_t for_x = TILE_COLS * (STEP + EXPAND_ROWS), for_w = TILE_ROWS * DYT_LD + STEP * e->k->nr;
     return (for_x > for_w ? for_x : for_w) * sizeof(float);
+}
+
+/* Even tiles of dw, [n, k], and how many side by side. */
+static size_t w_tiles(job *p) {
+    size_t n_rows = (p->n + TILE_ROWS - 1) / TILE_ROWS, n_cols = (p->k + TILE_COLS - 1) / TILE_COLS, wanted = 2 * p->e->n_workers;
+    while (n_rows * n_cols < wanted) {
+        size_t rows = p->n / n_rows, cols = p->k / n_cols;
+        if (rows < 2 * TILE_MIN && cols < 2 * TILE_MIN) break;
+        if (cols > rows) n_cols *= 2;
+        else n_rows *= 2;
+    }
+    p->tile_rows = (p->n + n_rows - 1) / n_rows;
+    p->tile_cols = ((p->k + n_cols - 1) / n_cols + p->e->k->nr - 1) / p->e->k->nr * p->e->k->nr;
+    p->n_tiles = (p->k + p->tile_cols - 1) / p->tile_cols;
+    return p->n_tiles * ((p->n + p->tile_rows - 1) / p->tile_rows);
 }
 
 static pali_status base_backward(exec *e, float *dx, const linear_grad *g, const float *dy, const float *x, const mat *w, size_t m,
@@ -101,7 +130,8 @@ static pali_status base_backward(exec *e, float *dx, const linear_grad *g, const
     }
     if (g->w) {
         p.out = g->w;
-        pool_run(e->pool, p.n_tiles * ((p.n + TILE_ROWS - 1) / TILE_ROWS), w_task, &p);
+        const size_t n_tasks = w_tiles(&p);
+        pool_run(e->pool, n_tasks, w_task, &p);
     }
     if (g->b) {
         p.out = g->b;

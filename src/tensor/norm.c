@@ -43,7 +43,7 @@ void norm_layer(exec *e, float *y, const float *x, const float *w, const float *
 
 /* ---- Backward ---- */
 
-#define WEIGHT_COLS 256u /* of dw and db a task: all rows are added to them in order, whoever runs it */
+#define WEIGHT_COLS 64u /* of dw and db a task: all rows are added to them in order, whoever runs it */
 
 typedef struct backward_job {
     exec *e;
