@@ -14,7 +14,8 @@ struct loader {
     pthread_t thread;
     pthread_mutex_t lock;       /* of everything below */
     pthread_cond_t filled, freed;
-    loader_item queue[LOADER_AHEAD];
+    loader_item queue[LOADER_AHEAD_MAX]; /* [n_ahead] */
+    size_t n_ahead;
     uint64_t n_put, n_taken;    /* items; their difference waits */
     bool quit;
     /* Of the caller's side alone. */
@@ -143,7 +144,7 @@ static void item_make(loader_item *item, maker *m, size_t index) {
 /* Waits for a place; false: to end. */
 static bool queue_wait(loader *l) {
     pthread_mutex_lock(&l->lock);
-    while (!l->quit && l->n_put - l->n_taken == LOADER_AHEAD) pthread_cond_wait(&l->freed, &l->lock);
+    while (!l->quit && l->n_put - l->n_taken == l->n_ahead) pthread_cond_wait(&l->freed, &l->lock);
     const bool go_on = !l->quit;
     pthread_mutex_unlock(&l->lock);
     return go_on;
@@ -151,7 +152,7 @@ static bool queue_wait(loader *l) {
 
 static void queue_put(loader *l, const loader_item *item) {
     pthread_mutex_lock(&l->lock);
-    l->queue[l->n_put++ % LOADER_AHEAD] = *item;
+    l->queue[l->n_put++ % l->n_ahead] = *item;
     pthread_cond_signal(&l->filled);
     pthread_mutex_unlock(&l->lock);
 }
@@ -200,7 +201,7 @@ static pali_status queue_take(loader *l, loader_item *out, const atomic_int *can
         (void)pthread_cond_timedwait(&l->filled, &l->lock, &until);
     }
     if (!cancelled) {
-        *out = l->queue[l->n_taken++ % LOADER_AHEAD];
+        *out = l->queue[l->n_taken++ % l->n_ahead];
         pthread_cond_signal(&l->freed);
     }
     pthread_mutex_unlock(&l->lock);
@@ -274,6 +275,7 @@ pali_status loader_open(loader **out, const loader_options *o) {
     loader *l = mem_calloc(1, sizeof *l);
     if (!l) return status_no_memory(sizeof *l);
     l->o = *o;
+    l->n_ahead = loader_ahead(o->order->batch_size);
     l->epoch = o->epoch;
     l->micro = o->micro;
     if (!locks_init(l) || pthread_create(&l->thread, NULL, thread_main, l) != 0) {
@@ -291,7 +293,7 @@ void loader_close(loader *l) {
     pthread_cond_signal(&l->freed);
     pthread_mutex_unlock(&l->lock);
     pthread_join(l->thread, NULL);
-    for (; l->n_taken < l->n_put; l->n_taken++) item_free(&l->queue[l->n_taken % LOADER_AHEAD]);
+    for (; l->n_taken < l->n_put; l->n_taken++) item_free(&l->queue[l->n_taken % l->n_ahead]);
     pthread_cond_destroy(&l->filled);
     pthread_cond_destroy(&l->freed);
     pthread_mutex_destroy(&l->lock);

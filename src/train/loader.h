@@ -1,6 +1,6 @@
 /* loader.h: rows made ready for the model on a thread of their own: read, tokenized, their pictures decoded and resized.
  *
- *   dataset, order --thread: row -> item--> queue of LOADER_AHEAD items --loader_next: micro-batch--> trainer
+ *   dataset, order --thread: row -> item--> queue of loader_ahead items --loader_next: micro-batch--> trainer
  *
  * Batches come in the order's order whatever the thread's luck. A row that fails is reported, counted and left out when its turn
  * comes; its batch is smaller by it. The thread goes on from epoch to epoch until the loader is closed. Rows of one picture that follow
@@ -16,8 +16,14 @@
 #include "train/order.h"
 #include "train/sample.h"
 
-/* Rows that wait. A picture at R x R takes 150 KB at 224 and 2.4 MB at 896; features read from a file 1.2 MB and 19 MB. */
-#define LOADER_AHEAD 8u
+/* Rows that wait: a micro-batch, so that the next is there when one has been trained with, within limits. A picture at R x R takes
+ * 150 KB at 224 and 2.4 MB at 896; features read from a file 1.2 MB and 19 MB. */
+#define LOADER_AHEAD_MIN 8u
+#define LOADER_AHEAD_MAX 64u
+
+static inline size_t loader_ahead(size_t batch_size) {
+    return batch_size < LOADER_AHEAD_MIN ? LOADER_AHEAD_MIN : batch_size > LOADER_AHEAD_MAX ? LOADER_AHEAD_MAX : batch_size;
+}
 
 typedef struct loader_picture {
     const float *features; /* found in the cache; NULL: not there, then rgb is */

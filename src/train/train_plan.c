@@ -33,7 +33,7 @@ typedef struct batch {
     backprop_item *items;       /* [n] */
     backprop_picture *pictures; /* [n_pictures] */
     float *there;               /* [n_pictures] where they are said to be: all in different places, though some rows may share one */
-    size_t n, n_pictures;
+    size_t n, n_pictures, batch_size;
 } batch;
 
 /* A row that turns out bad is none that will be trained with. */
@@ -55,7 +55,7 @@ static pali_status item_add(batch *b, const dataset *d, const sample_rules *rule
 static pali_status batch_make(batch *b, const dataset *d, const sample_rules *rules, size_t batch_size) {
     longest *rows = NULL;
     const size_t n = batch_size < d->n ? batch_size : d->n;
-    *b = (batch){.samples = mem_calloc(n, sizeof *b->samples), .items = mem_calloc(n, sizeof *b->items)};
+    *b = (batch){.batch_size = batch_size, .samples = mem_calloc(n, sizeof *b->samples), .items = mem_calloc(n, sizeof *b->items)};
     if (!b->samples || !b->items) return status_no_memory(n * sizeof *b->items);
     STATUS_TRY(rows_choose(&rows, d));
     pali_status s = PALI_OK;
@@ -100,7 +100,7 @@ static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b) {
     backprop_free(&walk);
     p->needed += own + need.acts + need.shared + (uint64_t)e->n_workers * need.worker;
     p->needed += (p->trains_vision ? pixels : features) * b->n_pictures * sizeof(float);
-    p->needed += LOADER_AHEAD * (pixels + (p->trains_vision ? 0 : features * sizeof(float)));
+    p->needed += loader_ahead(b->batch_size) * (pixels + (p->trains_vision ? 0 : features * sizeof(float)));
     return s;
 }
 
