@@ -162,6 +162,33 @@ static void test_features(void **state) {
     tiny_close(&t);
 }
 
+/* Two samples of one picture: the loss to the bit and the gradients of two pictures that are alike, with any number of threads. */
+static void test_shared_picture(void **state) {
+    (void)state;
+    tiny t;
+    tiny_batch in;
+    tiny_open(&t);
+    tiny_batch_make(&in, 0.25, 0.5);
+    memcpy(in.pixels[1], in.pixels[0], sizeof in.pixels[0]);
+    double apart = tiny_run(t.m, &t.p, &in, 2, &k_tiny_plain, 1, NULL);
+    float *want = grads_copy(&t.p), *first = NULL;
+    in.pictures[1].pixels = in.pixels[0];
+    for (int threads = 1; threads <= 3; threads++) {
+        params_clear_grads(&t.p);
+        assert_true(tiny_run(t.m, &t.p, &in, 2, &(backprop_options){.keep_bytes = threads == 3 ? UINT64_MAX : 0}, threads, NULL) == apart);
+        if (first) same_grads(&t.p, first);
+        else first = grads_copy(&t.p);
+    }
+    for (size_t i = 0, at = 0; i < t.p.n; i++) {
+        const param *q = &t.p.items[i];
+        double size = tiny_norm(q->grad, q->n); /* sums of the same terms in another order */
+        for (size_t j = 0; j < q->n; j++) assert_near(q->name, (double)q->grad[j], (double)want[at++], 1e-5 * size + 1e-7); /* biases of keys have none: what is there is rounding */
+    }
+    free(want);
+    free(first);
+    tiny_close(&t);
+}
+
 /* ---- Differences of the loss ---- */
 
 /* The loss along d, h away. */
@@ -430,6 +457,7 @@ int main(void) {
         cmocka_unit_test(test_frozen),
         cmocka_unit_test(test_half_grads),
         cmocka_unit_test(test_features),
+        cmocka_unit_test(test_shared_picture),
         cmocka_unit_test(test_differences),
         cmocka_unit_test(test_gemma2),
         cmocka_unit_test(test_dropout),

@@ -439,6 +439,47 @@ static void test_vit_block(void **state) {
     each_level(vit_check);
 }
 
+/* More pictures than go through at once: what each makes and gets are the bits it has alone, with the inside kept or not. */
+static void test_vit_groups(void **state) {
+    (void)state;
+    enum { PICTURES = 70 };
+    exec e;
+    operand w[N_VIT];
+    float *b[N_VIT], *ones = random_floats(D, 7, 1), *x = random_floats(PICTURES * P * D, 1, 1), *dy = random_floats(PICTURES * P * D, 2, 1);
+    float *y = zeros(PICTURES * P * D), *dx = zeros(PICTURES * P * D), *alone = zeros(P * D), *dalone = zeros(P * D), *dw[3];
+    assert_int_equal(exec_init(&e, 2), PALI_OK);
+    for (size_t i = 0; i < N_VIT; i++) {
+        w[i] = random_operand(k_vit_rows[i], k_vit_cols[i], PALI_DTYPE_F32, 20 + i);
+        b[i] = random_floats(k_vit_rows[i], 40 + i, 0.5f);
+    }
+    vit_layer layer = {ones, ones, w[V_Q].m, w[V_K].m, w[V_V].m, w[V_O].m, b[V_Q], b[V_K], b[V_V], b[V_O], ones, ones, w[V_FC1].m, w[V_FC2].m, b[V_FC1], b[V_FC2]};
+    vit v = {.cfg = {.image_size = 6, .patch_size = 2, .n_patches = P, .width = D, .mlp_width = F, .n_layers = 1, .n_heads = N, .norm_eps = 1e-6f}, .layers = &layer};
+    float *keep = zeros(vit_block_keep_floats(&v.cfg, PICTURES));
+    for (size_t way = 0; way < 3; way++) { /* all together, kept and not, and one after the other */
+        dw[way] = zeros(D * D);
+        const vit_layer_grad grad = {.q = {.w = dw[way]}};
+        for (size_t i = 0, n = way < 2 ? PICTURES : 1; i < PICTURES; i += n) {
+            float *to = way < 2 ? y : alone, *dto = way < 2 ? dx : dalone, *kept = way == 0 ? keep : NULL;
+            memcpy(to, x + i * P * D, n * P * D * sizeof *to);
+            memcpy(dto, dy + i * P * D, n * P * D * sizeof *dto);
+            assert_int_equal(vit_block_forward(&e, &v, 0, to, kept, n), PALI_OK);
+            assert_int_equal(vit_block_backward(&e, &v, 0, dto, &grad, x + i * P * D, kept, n, true), PALI_OK);
+            if (way < 2) continue;
+            assert_memory_equal(to, y + i * P * D, P * D * sizeof *to);
+            assert_memory_equal(dto, dx + i * P * D, P * D * sizeof *dto);
+        }
+    }
+    assert_memory_equal(dw[0], dw[1], D * D * sizeof **dw);
+    for (size_t i = 0; i < D * D; i++) assert_true(fabsf(dw[2][i] - dw[0][i]) <= 1e-4f * (1 + fabsf(dw[0][i]))); /* 630 terms in another order */
+    for (size_t i = 0; i < N_VIT; i++) {
+        operand_free(&w[i]);
+        free(b[i]);
+    }
+    void *const all[] = {ones, x, dy, y, dx, alone, dalone, keep, dw[0], dw[1], dw[2]};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    exec_free(&e);
+}
+
 static void test_threads_change_nothing(void **state) {
     (void)state;
     float *dx[3], *dw[3];
@@ -467,6 +508,7 @@ int main(void) {
         cmocka_unit_test(test_forward_bits),
         cmocka_unit_test(test_long_sequence),
         cmocka_unit_test(test_vit_block),
+        cmocka_unit_test(test_vit_groups),
         cmocka_unit_test(test_threads_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -117,6 +117,7 @@ static void assert_item(const loader_item *item) {
     for (size_t i = 0; i < item->n_pictures; i++) {
         assert_null(item->pictures[i].features);
         assert_int_equal(item->pictures[i].rgb.width, R);
+        assert_true(hash_same(item->pictures[i].key, item->pictures[0].key)); /* row 3 has one twice */
         assert_memory_equal(item->pictures[i].rgb.rgb, rgb, sizeof rgb);
         assert_int_equal(resize_to_pixels(later, R, &item->pictures[i].rgb, RESIZE_BICUBIC), PALI_OK);
         assert_memory_equal(later, direct, sizeof direct);
