@@ -24,11 +24,13 @@ module:zlib                                       zlib1g-dev
 module:cmocka                                     libcmocka-dev
 '
 # Tests use these where they are there: NEON kernels and an x86-64 without AVX run under qemu, JSON output is read back with
-# jq, the header and the examples compile as C++ too. Drawings need some font for their labels; any will do.
+# jq, the header and the examples compile as C++ too. Drawings need some font for their labels; any will do. tools/scenes draws
+# its pictures with the emoji.
 wanted='
 command:jq                                        jq
 command:g++                                       g++
 path:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core
+path:/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf fonts-noto-color-emoji
 '
 if [ "$(uname -m)" = x86_64 ]; then
     wanted="$wanted

@@ -1,0 +1,200 @@
+#include "rows.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+const char *const rows_task_names[ROWS_TASKS] = {"caption", "detect", "answer", "segment", "ocr"};
+
+/* ---- Text ---- */
+
+/* Appends; what does not fit is cut off, which the sizes in rows.h rule out. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 3, 4)))
+#endif
+static void add(char *text, size_t size, const char *format, ...) {
+    const size_t n = strlen(text);
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text + n, size - n, format, args);
+    va_end(args);
+}
+
+#define ADD(array, ...) add(array, sizeof(array), __VA_ARGS__)
+
+static rows_row row_start(const char *prefix, const char *kind) {
+    rows_row row = {.kind = kind};
+    ADD(row.prefix, "%s", prefix);
+    return row;
+}
+
+/* ---- The tasks ---- */
+
+bool rows_caption(rows_row *row, const scene *s, names_language language) {
+    *row = row_start("caption ", names_code[language]);
+    ADD(row->prefix, "%s", names_code[language]);
+    for (unsigned i = 0; i < s->n; i++) {
+        char name[NAMES_TEXT];
+        thing_caption(name, &s->object[i].what, language);
+        if (i > 0 && i + 1 == s->n)
+            ADD(row->suffix, " %s ", names_and[language]);
+        else if (i > 0)
+            ADD(row->suffix, ", ");
+        ADD(row->suffix, "%s", name);
+    }
+    return true;
+}
+
+bool rows_answer(rows_row *row, const scene *s, const rows_rules *rules, question_kind kind, rng *r) {
+    question q;
+    if (!question_make(&q, kind, s, rules->scene, r)) return false;
+    *row = row_start("answer en ", question_names[kind]);
+    ADD(row->prefix, "%s", q.text);
+    ADD(row->suffix, "%s", q.answer);
+    return true;
+}
+
+static void add_locations(rows_row *row, const scene_object *o) {
+    for (unsigned i = 0; i < 4; i++) ADD(row->suffix, "<loc%04u>", o->loc[i]);
+}
+
+static void shuffle(thing *list, unsigned n, rng *r) {
+    for (unsigned i = n; i > 1; i--) {
+        const unsigned j = rng_below(r, i);
+        const thing t = list[i - 1];
+        list[i - 1] = list[j];
+        list[j] = t;
+    }
+}
+
+static bool listed(const thing *list, unsigned n, const thing *t) {
+    for (unsigned i = 0; i < n; i++)
+        if (thing_same(&list[i], t)) return true;
+    return false;
+}
+
+/* The different things of a scene, in random order. */
+static unsigned things_of(thing list[SCENE_OBJECTS + 1], const scene *s, rng *r) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < s->n; i++)
+        if (!listed(list, n, &s->object[i].what)) list[n++] = s->object[i].what;
+    shuffle(list, n, r);
+    return n;
+}
+
+bool rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool all, rng *r) {
+    thing list[SCENE_OBJECTS + 1];
+    unsigned n = things_of(list, s, r);
+    const bool none = !all && rng_chance(r, 0.2), mixed = !all && !none && (n == 1 || rng_chance(r, 0.15));
+    if (none) n = 0;
+    if (!all && n > 1) n = 1 + rng_below(r, n);
+    if (none || mixed) list[n++] = scene_absent(s, rules->scene, r);
+    shuffle(list, n, r);
+    *row = row_start("detect", none ? "absent" : all ? "all" : "some");
+    for (unsigned i = 0; i < n; i++) {
+        char name[NAMES_TEXT];
+        thing_name(name, &list[i]);
+        ADD(row->prefix, "%s %s", i ? " ;" : "", name);
+    }
+    for (unsigned i = 0; i < s->n; i++) {
+        char name[NAMES_TEXT];
+        if (!listed(list, n, &s->object[i].what)) continue;
+        thing_name(name, &s->object[i].what);
+        if (row->suffix[0]) ADD(row->suffix, " ; ");
+        add_locations(row, &s->object[i]);
+        ADD(row->suffix, " %s", name);
+    }
+    return true;
+}
+
+bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, rng *r) {
+    unsigned found[SCENE_OBJECTS], n = 0;
+    char name[NAMES_TEXT];
+    for (unsigned i = 0; i < s->n; i++)
+        if (s->object[i].what.class != THING_WORD && scene_count(s, &s->object[i].what, NULL) == 1) found[n++] = i;
+    const bool absent = n == 0 || rng_chance(r, 0.08);
+    const scene_object *o = &s->object[absent ? 0 : found[rng_below(r, n)]];
+    const thing what = absent ? scene_absent(s, rules->scene, r) : o->what;
+    thing_name(name, &what);
+    *row = row_start("segment ", absent ? "absent" : "present");
+    ADD(row->prefix, "%s", name);
+    if (absent) return true;
+    int32_t codes[PALI_MASK_CODES];
+    double box_frac[4]; /* the snapped box: the one the codes will be stretched over */
+    for (unsigned i = 0; i < 4; i++) box_frac[i] = o->loc[i] / 1024.0;
+    if (pali_mask_codec_encode(rules->codec, o->mask, (int32_t)s->side, (int32_t)s->side, 0, box_frac, codes) != PALI_OK) return false;
+    add_locations(row, o);
+    for (unsigned i = 0; i < PALI_MASK_CODES; i++) ADD(row->suffix, "<seg%03d>", (int)codes[i]);
+    ADD(row->suffix, " %s", name);
+    return true;
+}
+
+bool rows_ocr(rows_row *row, const scene *s) {
+    *row = row_start("ocr", "present");
+    for (unsigned i = 0; i < s->n; i++)
+        if (s->object[i].what.class == THING_WORD) ADD(row->suffix, "%s%s", row->suffix[0] ? " " : "", s->object[i].what.word);
+    if (!row->suffix[0]) row->kind = "absent";
+    return true;
+}
+
+/* ---- Lines ---- */
+
+/* Nothing in our texts needs an escape. */
+bool rows_write(FILE *out, const char *image, const rows_row *row) {
+    return fprintf(out, "{\"image\":\"%s\",\"prefix\":\"%s\",\"suffix\":\"%s\"}\n", image, row->prefix, row->suffix) > 0;
+}
+
+static unsigned amount(double expected, rng *r) {
+    const double whole = floor(expected);
+    return (unsigned)whole + rng_chance(r, expected - whole);
+}
+
+static bool train_captions(FILE *out, const char *image, const scene *s, const rows_rules *rules, unsigned n, rng *r) {
+    names_language list[NAMES_LANGUAGES];
+    unsigned n_languages = 0;
+    rows_row row;
+    for (unsigned i = 0; i < NAMES_LANGUAGES; i++)
+        if (rules->language[i]) list[n_languages++] = (names_language)i;
+    for (; n > 0 && n_languages > 0; n--) {
+        const unsigned i = rng_below(r, n_languages);
+        if (!rows_caption(&row, s, list[i]) || !rows_write(out, image, &row)) return false;
+        list[i] = list[--n_languages];
+    }
+    return true;
+}
+
+static bool train_answers(FILE *out, const char *image, const scene *s, const rows_rules *rules, unsigned n, rng *r) {
+    question_kind list[QUESTION_KINDS];
+    rows_row row;
+    for (unsigned i = 0; i < QUESTION_KINDS; i++) list[i] = (question_kind)i;
+    for (unsigned left = QUESTION_KINDS; left > 0 && n > 0;) {
+        const unsigned i = rng_below(r, left);
+        const bool asked = rows_answer(&row, s, rules, list[i], r);
+        if (asked && !rows_write(out, image, &row)) return false;
+        n -= asked;
+        list[i] = list[--left];
+    }
+    return true;
+}
+
+static bool train_detections(FILE *out, const char *image, const scene *s, const rows_rules *rules, unsigned n, rng *r) {
+    rows_row row;
+    for (unsigned i = 0; i < n; i++) {
+        const bool all = i == 0 ? rng_chance(r, n == 1 ? 0.5 : 0.9) : false;
+        if (!rows_detect(&row, s, rules, all, r) || !rows_write(out, image, &row)) return false;
+    }
+    return true;
+}
+
+bool rows_train(FILE *out, const char *image, const scene *s, const rows_rules *rules, rng *r) {
+    unsigned n[ROWS_TASKS];
+    rows_row row;
+    for (unsigned i = 0; i < ROWS_TASKS; i++) n[i] = amount(rules->expected[i], r);
+    bool fine = train_captions(out, image, s, rules, n[ROWS_CAPTION], r) && train_detections(out, image, s, rules, n[ROWS_DETECT], r) &&
+                train_answers(out, image, s, rules, n[ROWS_ANSWER], r);
+    for (unsigned i = 0; i < n[ROWS_SEGMENT] && rules->codec && fine; i++) fine = rows_segment(&row, s, rules, r) && rows_write(out, image, &row);
+    /* Most pictures have no word: a few of them teach that. */
+    for (unsigned i = 0; i < n[ROWS_OCR] && fine; i++)
+        if (rows_ocr(&row, s) && (row.suffix[0] || rng_chance(r, 0.08))) fine = rows_write(out, image, &row);
+    return fine;
+}
