@@ -71,12 +71,13 @@ static bool arrangement_good(const placed *list, unsigned n, unsigned side) {
 static bool place(placed *list, unsigned n, const scene_rules *rules, rng *r) {
     placed *p = &list[n];
     const bool out = rules->level >= 3 && p->what.class != THING_WORD && rng_chance(r, 0.15);
-    const double over_x = out ? 0.12 * p->sprite.width : 0, over_y = out ? 0.12 * p->sprite.height : 0;
-    const double room_x = rules->side + 2 * over_x - p->sprite.width, room_y = rules->side + 2 * over_y - p->sprite.height;
+    const int *ink = p->sprite.ink;
+    const int over_x = out ? (ink[2] - ink[0]) / 8 : 0, over_y = out ? (ink[3] - ink[1]) / 8 : 0;
+    const int room_x = (int)rules->side + 2 * over_x - (ink[2] - ink[0]), room_y = (int)rules->side + 2 * over_y - (ink[3] - ink[1]);
     if (room_x < 0 || room_y < 0) return false;
     for (unsigned i = 0; i < PLACE_TRIES; i++) {
-        p->x = (int)floor(rng_between(r, -over_x, room_x - over_x) + 0.5);
-        p->y = (int)floor(rng_between(r, -over_y, room_y - over_y) + 0.5);
+        p->x = (int)rng_below(r, (unsigned)room_x + 1) - over_x - ink[0];
+        p->y = (int)rng_below(r, (unsigned)room_y + 1) - over_y - ink[1];
         if (arrangement_good(list, n + 1, rules->side)) return true;
     }
     return false;

@@ -28,8 +28,19 @@ static bool canvas_close(sprite *s, cairo_t *cr) {
     if (!fine || !s->data) return false;
     s->stride = cairo_image_surface_get_stride(s->surface);
     s->n_alpha = 0;
+    s->ink[0] = s->width;
+    s->ink[1] = s->height;
+    s->ink[2] = s->ink[3] = 0;
     for (int y = 0; y < s->height; y++)
-        for (int x = 0; x < s->width; x++) s->n_alpha += s->data[(ptrdiff_t)y * s->stride + 4 * x + 3];
+        for (int x = 0; x < s->width; x++) {
+            const uint8_t alpha = s->data[(ptrdiff_t)y * s->stride + 4 * x + 3];
+            s->n_alpha += alpha;
+            if (alpha < 128) continue;
+            if (x < s->ink[0]) s->ink[0] = x;
+            if (y < s->ink[1]) s->ink[1] = y;
+            if (x >= s->ink[2]) s->ink[2] = x + 1;
+            if (y >= s->ink[3]) s->ink[3] = y + 1;
+        }
     return true;
 }
 

@@ -11,6 +11,7 @@ typedef struct sprite {
     cairo_surface_t *surface; /* owns data */
     const uint8_t *data;      /* [height] rows of premultiplied blue, green, red, alpha; stride bytes apart */
     int width, height, stride;
+    int ink[4];               /* x0, y0, x1, y1 around what is more than half covered */
     uint64_t n_alpha;         /* the sum of all alphas */
 } sprite;
 
