@@ -676,12 +676,13 @@ typedef struct pali_train_options {
     int32_t pure_bf16;         /* full: no such copy, and gradients in bf16 too, which takes the least memory: small updates are lost, */
     int32_t stochastic;        /* 1: or, so that they count on average, rounded up or down by lot */
     const char *lora_targets;  /* list of modules; NULL: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj */
-    int32_t lora_rank;         /* 8 */
+    int32_t lora_rank;         /* 0: that of lora_init, or 8 */
     int32_t lora_rslora;       /* scale alpha / sqrt(rank) instead of alpha / rank */
     int32_t lora_text_only;    /* no adapters in the vision tower and the projector */
-    double lora_alpha;         /* 8 */
+    double lora_alpha;         /* 0: that of lora_init, or 8 */
     double lora_dropout;       /* 0; share of what goes into the adapters that is left out in each step, in [0, 1) */
-    const char *lora_init;     /* directory of an adapter to go on with, whose rank, alpha and targets count; NULL: a new one */
+    const char *lora_init;     /* directory of an adapter to go on with; NULL: a new one. What is said of rank, alpha, targets, rslora
+                                * and text_only beside it must be what it has */
     const char *optimizer;     /* "adamw" (NULL), "adamw8bit", "paged_adamw8bit", "sgd", "adafactor", or a name of Transformers */
     const char *schedule;      /* "linear" (NULL), "cosine", "constant", "cosine_big_vision" */
     double lr;                 /* 5e-5 */

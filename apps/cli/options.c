@@ -244,7 +244,7 @@ const option option_table[] = {
     {"lora-targets", 0, OPTION_TEXT, AT(lora_targets), "NAME,...", 0, 0, TRAIN,
      "layers that get one (default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj)"},
     {"lora-scope", 0, OPTION_CHOICE, AT(lora_scope), "llm|all", 0, 0, TRAIN, "those of the text model, or those of the vision tower too (default: all)"},
-    {"lora-init", 0, OPTION_TEXT, AT(lora_init), "DIR", 0, 0, TRAIN, "begin with an adapter that PEFT saved; its rank, alpha and targets count"},
+    {"lora-init", 0, OPTION_TEXT, AT(lora_init), "DIR", 0, 0, TRAIN, "begin with an adapter that PEFT saved; rank, alpha and targets are its own and may be left out"},
     {"optim", 0, OPTION_CHOICE, AT(optim), "adamw|adamw8bit|paged_adamw8bit|sgd|adafactor|adamw_hf|adam_big_vision|adafactor_big_vision", 0, 0, TRAIN,
      "optimizer (default: adamw); paged keeps its states in a file"},
     {"lr", 0, OPTION_REAL, AT(lr), "F", 0, 1e30, TRAIN, "learning rate (default: 5e-5)"},
@@ -369,8 +369,7 @@ void args_init(args *a) {
     a->method = "lora";
     a->lora_scope = "all";
     a->loss = "hf";
-    a->lora_rank = a->train_batch = 8;
-    a->lora_alpha = 8;
+    a->train_batch = 8;
     a->grad_accum = a->logging_steps = 1;
     a->train_seed = 42;
     a->save_steps = 500;

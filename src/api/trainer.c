@@ -9,7 +9,7 @@
 #define BATCH_MAX 65536u
 
 void pali_train_options_init(pali_train_options *options) {
-    *options = (pali_train_options){.struct_size = sizeof *options, .lora_rank = 8, .lora_alpha = 8, .lr = 5e-5, .beta1 = -1, .beta2 = -1, .eps = -1, .momentum = -1,
+    *options = (pali_train_options){.struct_size = sizeof *options, .lr = 5e-5, .beta1 = -1, .beta2 = -1, .eps = -1, .momentum = -1,
                                     .epochs = 3, .batch_size = 8, .grad_accum = 1, .max_grad_norm = 1, .seed = 42, .logging_steps = 1, .save_steps = 500};
 }
 
@@ -71,9 +71,10 @@ static pali_status what_read(trainable_options *out, const pali_train_options *o
     if (o->method != PALI_TRAIN_LORA && o->method != PALI_TRAIN_FULL) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: method: %d is unknown", (int)o->method);
     if (out->adapters) {
         if (o->train || o->freeze) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: train, freeze: groups are for the full method; lora_targets says where adapters go");
-        if (o->lora_rank < 1) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: lora_rank: %d: expected at least 1", (int)o->lora_rank);
-        out->lora = (lora_options){.targets = o->lora_targets, .text_only = o->lora_text_only != 0, .rank = (size_t)o->lora_rank, .alpha = o->lora_alpha,
-                                   .rslora = o->lora_rslora != 0, .dropout = o->lora_dropout, .seed = o->seed};
+        const bool fresh = !o->lora_init;
+        if (o->lora_rank < 0) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: lora_rank: %d: expected at least 0", (int)o->lora_rank);
+        out->lora = (lora_options){.targets = o->lora_targets, .text_only = o->lora_text_only != 0, .rank = !o->lora_rank && fresh ? 8 : (size_t)o->lora_rank,
+                                   .alpha = o->lora_alpha == 0 && fresh ? 8 : o->lora_alpha, .rslora = o->lora_rslora != 0, .dropout = o->lora_dropout, .seed = o->seed};
         out->init = o->lora_init;
         return PALI_OK;
     }

@@ -139,19 +139,34 @@ static void files_remove(const char *path) {
     closedir(dir);
 }
 
-pali_status dir_make(const char *path) {
+pali_status dir_make(const char *path, size_t *n_made) {
+    size_t n = 0;
     char *copy = mem_copy_string(path);
     pali_status s = copy ? PALI_OK : status_no_memory(strlen(path));
     for (char *at = copy ? copy + (*copy != 0) : NULL; s == PALI_OK && at; at++) {
         const char c = *at;
         if (c != '/' && c) continue;
         *at = 0;
-        if (mkdir(copy, 0777) != 0 && errno != EEXIST) s = io_error(copy, "cannot make the directory");
+        if (mkdir(copy, 0777) == 0)
+            n++;
+        else if (errno != EEXIST)
+            s = io_error(copy, "cannot make the directory");
         *at = c;
         if (!c) break;
     }
     mem_free(copy);
+    if (n_made) *n_made = n;
     return s;
+}
+
+void dir_unmake(const char *path, size_t n_made) {
+    char *copy = n_made ? mem_copy_string(path) : NULL;
+    for (size_t n = copy ? strlen(copy) : 0; n && n_made && rmdir(copy) == 0; n_made--) {
+        while (n && copy[n - 1] == '/') n--;
+        while (n && copy[n - 1] != '/') n--;
+        copy[n] = 0;
+    }
+    mem_free(copy);
 }
 
 pali_status dir_remove(const char *path) {

@@ -21,8 +21,10 @@ pali_status dir_out_commit(dir_out *out);
 /* Does nothing after a commit, or for a struct of zeros. */
 void dir_out_abort(dir_out *out);
 
-/* Makes a directory and what leads there, as far as it is not there. */
-pali_status dir_make(const char *path);
+/* Makes a directory and what leads there, as far as it is not there. *n_made (may be NULL): how many, also after a failure. */
+pali_status dir_make(const char *path, size_t *n_made);
+/* Removes as many again, from the last one up, as long as they are empty. */
+void dir_unmake(const char *path, size_t n_made);
 /* Removes a directory with the files in it (nothing deeper). */
 pali_status dir_remove(const char *path);
 /* What is renamed or made in it is there after a loss of power too. */

@@ -178,7 +178,7 @@ static pali_status create(events *e, const char *dir) {
 pali_status events_open(events *out, const char *dir) {
     *out = (events){.fd = -1};
     if (!*dir) return status_fail(PALI_ERR_ARGUMENT, "event files: the folder's name is empty");
-    pali_status status = dir_make(dir);
+    pali_status status = dir_make(dir, NULL);
     size_t n = 0;
     if (status == PALI_OK) status = create(out, dir);
     if (status == PALI_OK) {

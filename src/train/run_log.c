@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -51,8 +52,12 @@ pali_status run_log_open(run_log *out, const char *out_dir, const char *board_di
 }
 
 void run_log_close(run_log *l) {
+    struct stat st;
     events_close(&l->board);
-    if (l->path && l->fd >= 0) (void)close(l->fd);
+    if (l->path && l->fd >= 0) {
+        if (fstat(l->fd, &st) == 0 && st.st_size == 0) (void)unlink(l->path); /* nothing came of the run */
+        (void)close(l->fd);
+    }
     mem_free(l->path);
     *l = (run_log){.fd = -1, .board = {.fd = -1}};
 }

@@ -17,23 +17,44 @@ static pali_status weights_new(trainable *t, const model *base, exec *e) {
     return PALI_OK;
 }
 
-/* Training begins with what its directory says. */
+/* What was asked for, if anything was, and what is there. */
+static pali_status init_contradicts(const trainable *t, const char *what, double asked, double there) {
+    if (asked == 0 || asked == there) return PALI_OK;
+    return status_fail(PALI_ERR_ARGUMENT, "%s: %s: it has %g, %g was asked for", t->init->path, what, there, asked);
+}
+
+/* Training begins with what its directory says. Targets that were asked for must come to the same modules: init_copy sees. */
 static pali_status init_open(trainable *t, const model *base) {
     lora_options *o = &t->o.lora;
     STATUS_TRY(adapter_open(&t->init, t->o.init, base, false));
     const adapter *a = t->init;
     if (a->n_replaced) return status_fail(PALI_ERR_UNSUPPORTED, "%s: brings whole weights (modules_to_save): only low-rank updates can be trained on", a->path);
     if (a->rank_min != a->rank_max || a->cfg.n_alphas) return status_fail(PALI_ERR_UNSUPPORTED, "%s: ranks or alphas that differ from layer to layer cannot be trained on", a->path);
-    *o = (lora_options){.targets = a->targets, .text_only = !a->touches_vision, .rank = a->rank_max, .alpha = a->cfg.alpha, .rslora = a->cfg.rslora, .seed = o->seed};
+    STATUS_TRY(init_contradicts(t, "rank", (double)o->rank, (double)a->rank_max));
+    STATUS_TRY(init_contradicts(t, "alpha", o->alpha, a->cfg.alpha));
+    if (o->rslora && !a->cfg.rslora) return status_fail(PALI_ERR_ARGUMENT, "%s: rslora: it has alpha / rank, alpha / sqrt(rank) was asked for", a->path);
+    o->rank = a->rank_max;
+    o->alpha = a->cfg.alpha;
+    o->rslora = a->cfg.rslora;
+    o->text_only |= !a->touches_vision;
+    if (!o->targets) o->targets = a->targets;
     return PALI_OK;
+}
+
+static pali_status init_mismatch(const trainable *t) {
+    const char *path = t->init->path, *there = t->init->targets, *asked = t->o.lora.targets;
+    const bool vision = t->init->touches_vision, text_only = t->o.lora.text_only;
+    if (strcmp(there, asked) == 0 && vision != text_only)
+        return status_fail(PALI_ERR_UNSUPPORTED, "%s: some layers have no update that others of their names have: cannot be trained on", path);
+    return status_fail(PALI_ERR_ARGUMENT, "%s: targets: it has %s%s, %s%s was asked for", path, there, vision ? "" : " (text model)", asked, text_only ? " (text model)" : "");
 }
 
 static pali_status init_copy(trainable *t) {
     param *q = t->lora.params.items;
     for (size_t i = 0; i < t->init->n_parts; i++) {
         const adapter_part *from = &t->init->parts[i];
-        if (from->rank != t->lora.adapter->parts[i].rank || from->has_bias)
-            return status_fail(PALI_ERR_UNSUPPORTED, "%s: has biases, or some layers without an update that others of their names have: cannot be trained on", t->init->path);
+        if (from->has_bias) return status_fail(PALI_ERR_UNSUPPORTED, "%s: has biases: cannot be trained on", t->init->path);
+        if (from->rank != t->lora.adapter->parts[i].rank) return init_mismatch(t);
         if (!from->rank) continue;
         memcpy(q[0].value, from->a.data, q[0].n * sizeof(float));
         memcpy(q[1].value, from->b.data, q[1].n * sizeof(float));

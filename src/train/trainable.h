@@ -8,7 +8,8 @@
 typedef struct trainable_options {
     bool adapters;           /* LoRA; otherwise the weights of `groups` themselves */
     lora_options lora;
-    const char *init;        /* an adapter to begin with, whose rank, alpha and targets count instead; NULL: a new one */
+    const char *init;        /* an adapter to begin with; NULL: a new one. Rank and alpha 0, targets NULL and text_only and rslora
+                              * false are what it has; anything else must be that */
     unsigned groups;         /* PARAMS_GROUP */
     param_storage storage;   /* of weights; adapters are f32 */
     bool half_grads;         /* their gradients in bf16 (params.h) */

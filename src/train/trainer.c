@@ -33,6 +33,7 @@ typedef struct trainer {
     json_t *settings;
     run_log log;
     schedule schedule;
+    size_t n_dirs;        /* made for the output */
     double log_ms;        /* when the last update was logged */
     bool prune;           /* old checkpoints go once a newer one has proved good */
 } trainer;
@@ -373,7 +374,7 @@ static pali_status run(trainer *t) {
     STATUS_TRY(exec_init(&t->e, t->o->n_threads));
     STATUS_TRY(data_open(t));
     STATUS_TRY(memory_check(t));
-    STATUS_TRY(dir_make(t->o->out_dir));
+    STATUS_TRY(dir_make(t->o->out_dir, &t->n_dirs));
     STATUS_TRY(parts_make(t));
     STATUS_TRY(state_begin(t));
     STATUS_TRY(loader_begin(t));
@@ -396,5 +397,6 @@ pali_status trainer_run(const model *base, const tokenizer *tokens, const traine
     dataset_close(&t.data);
     dataset_close(&t.val);
     exec_free(&t.e);
+    if (s != PALI_OK) dir_unmake(o->out_dir, t.n_dirs); /* unless something is in it */
     return s;
 }

@@ -29,7 +29,8 @@ score() { "$PROGRAM" score -m "$MODEL" -i gray.png -p "answer en what color?" --
 expect 0 inspect -m lora
 expect 0 run -m "$MODEL" --lora lora -i gray.png -p "answer en what color?" -n 3
 
-train 0 more --lora-init lora --max-steps 1
+train 0 more --lora-init lora --lora-rank 8 --lora-targets down_proj,up_proj,gate_proj,o_proj,v_proj,k_proj,q_proj --lora-dropout 0.3 --max-steps 1
+jq -e '.lora_dropout == 0.3' more/adapter_config.json >/dev/null || say_failure "--lora-init and --lora-dropout"
 [ "$(jq .loss more/log.jsonl | cut -c1-5)" != "$(head -n 1 lora/log.jsonl | jq .loss | cut -c1-5)" ] || say_failure "--lora-init changes nothing"
 
 # Threads, and going on from a checkpoint, change no bit.
@@ -113,8 +114,7 @@ fails() { # what it says, then arguments
     shift
     expect_error 1 finetune -m "$MODEL" -o wrong -q --max-steps 2 "$@"
     stderr_says "$says"
-    [ ! -e wrong/adapter_config.json ] || say_failure "$last: a result"
-    rm -rf wrong
+    [ ! -e wrong ] || say_failure "$last: leaves $(ls -d wrong wrong/*)"
 }
 : >empty.jsonl
 row missing.png a b >missing.jsonl
@@ -123,11 +123,18 @@ fails "none of them good" --data missing.jsonl
 fails "nowhere.jsonl" --data nowhere.jsonl
 fails "is no linear layer" --data train.jsonl --lora-targets q_proj,nothing
 fails "modules_to_save" --data train.jsonl --lora-init "$SOURCE/tests/golden/lora/saved"
+fails "lora: rank: it has 8, 4 was asked for" --data train.jsonl --lora-init lora --lora-rank 4
+fails "lora: alpha: it has 8, 16 was asked for" --data train.jsonl --lora-init lora --lora-rank 8 --lora-alpha 16
+fails "targets: it has q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj, q_proj,v_proj was asked for" --data train.jsonl --lora-init lora --lora-targets q_proj,v_proj
+fails "down_proj (text model) was asked for" --data train.jsonl --lora-init lora --lora-scope llm
+fails "alpha / sqrt(rank) was asked for" --data train.jsonl --lora-init lora --lora-rslora
 fails "none of the groups" --data train.jsonl --method full --train nothing
 fails "no checkpoint in it" --data train.jsonl --resume
 fails "batch_size: was 2 and is now 8" --data train.jsonl --resume lora/checkpoint-3
 fails "optimizer: was" --data train.jsonl --batch-size 2 --resume lora/checkpoint-3 --optim sgd
 fails "another method, optimizer or set of parameters" --data train.jsonl --batch-size 2 --resume lora/checkpoint-3 --lora-targets q_proj
+expect_error 1 finetune -m "$MODEL" --data train.jsonl -o deep/down/wrong -q --resume
+[ ! -e deep ] || say_failure "leaves $(ls -d deep/*)"
 expect_error 1 finetune -m "$MODEL" --data train.jsonl -o lora -q
 stderr_says "there already"
 cat missing.jsonl train.jsonl >mixed.jsonl
