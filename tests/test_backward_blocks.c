@@ -125,7 +125,7 @@ static double block_loss(const void *context) {
 
 /* ---- The block under test ---- */
 
-static const gemma_sequence k_sequences[] = {{11, 7}, {1, 1}, {9, 4}};
+static const gemma_sequence k_sequences[] = {{11, 7, 0}, {1, 1, 0}, {9, 4, 0}};
 
 typedef struct subject {
     gemma g;
@@ -257,7 +257,7 @@ static void test_gemma_block(void **state) {
  * makes panels too and no dot products. */
 static void forward_bits(exec *e) {
     for (int gemma2 = 0; gemma2 < 2; gemma2++) {
-        const gemma_sequence sequences[] = {{40, 28}, {33, 12}};
+        const gemma_sequence sequences[] = {{40, 28, 0}, {33, 12, 0}};
         subject *s = subject_new(gemma2);
         const gemma_rows rows = {sequences, 2, 73};
         float *x = random_floats(73 * D, 9, 1), *want = random_floats(73 * D, 9, 1), *kept = random_floats(73 * D, 9, 1);
@@ -293,7 +293,7 @@ static void test_forward_bits(void **state) {
 /* More rows than the inside of the MLP has at once. */
 static void test_long_sequence(void **state) {
     (void)state;
-    const gemma_sequence sequence = {1100, 1060};
+    const gemma_sequence sequence = {1100, 1060, 0};
     const gemma_rows rows = {&sequence, 1, 1100};
     const size_t n = 1100 * D;
     exec e;
@@ -349,7 +349,7 @@ static double vit_loss(const void *context) {
     biased(q, h, c, V_Q);
     biased(k, h, c, V_K);
     biased(v, h, c, V_V);
-    attend(mix, q, k, v, &cfg, &(gemma_sequence){P, P});
+    attend(mix, q, k, v, &cfg, &(gemma_sequence){P, P, 0});
     biased(branch, mix, c, V_O);
     for (size_t i = 0; i < P * D; i++) x[i] = c->x[i] + branch[i];
     layer_norm(h, x, c->norm[2], c->norm[3]);

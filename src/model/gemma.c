@@ -89,8 +89,8 @@ static void rope_rows(const exec *e, void *context, size_t begin, size_t end) {
     size_t h = cfg->head_dim, half = h / 2;
     for (size_t t = begin; t < end; t++) {
         const float *cosines = job->cosines + t * half, *sines = job->sines + t * half;
-        for (size_t n = 0; n < cfg->n_heads; n++) e->k->rope(job->q + (t * cfg->n_heads + n) * h, cosines, sines, half);
-        for (size_t n = 0; n < cfg->n_kv_heads; n++) e->k->rope(job->k + (t * cfg->n_kv_heads + n) * h, cosines, sines, half);
+        for (size_t n = 0; n < cfg->n_heads && job->q; n++) e->k->rope(job->q + (t * cfg->n_heads + n) * h, cosines, sines, half);
+        for (size_t n = 0; n < cfg->n_kv_heads && job->k; n++) e->k->rope(job->k + (t * cfg->n_kv_heads + n) * h, cosines, sines, half);
     }
 }
 

@@ -21,7 +21,7 @@ typedef struct gemma_acts {
 /* Angle i of H / 2 is position + 1 times its frequency. */
 float gemma_rope_frequency(const gemma_config *cfg, size_t i);
 void gemma_rope_angle(float *cosine, float *sine, float frequency, size_t position);
-/* Rotates rows of queries and keys, each by its row of the tables. */
+/* Rotates rows of queries and keys, or of those that are not NULL, each by its row of the tables. */
 void gemma_rope(exec *e, const gemma_config *cfg, float *q, float *k, const float *cosines, const float *sines, size_t n);
 
 /* h = norm(x); q, k, v from it, rotated. x [T, D] stays. */

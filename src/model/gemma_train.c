@@ -9,24 +9,26 @@
 #include "tensor/norm.h"
 
 /* Intermediates of a block, and of its backward. Rows of the MLP's inside that exist at once: those kept are all, others as many as
- * GEMMA_MLP_ROWS. */
+ * GEMMA_MLP_ROWS. M is T but in the last block. */
 typedef struct block {
     exec *e;
     const gemma *g;
     const gemma_layer *l;
     const gemma_rows *rows;
-    size_t n, layer; /* T */
+    size_t n, m, layer; /* T, M */
     bool kept;       /* what can be kept lies in the caller's memory */
     /* can be kept */
-    gemma_acts a;    /* but for cos, sin and mlp */
-    float *mid, *h_mlp;              /* [T, D] residual stream between the branches; the MLP's normed input */
-    float *branch_attn, *branch_mlp; /* [T, D] before their norms; Gemma 2 only */
+    gemma_acts a;    /* but for cos, sin and mlp; q and mix of M rows */
+    float *mid, *h_mlp;              /* [M, D] residual stream between the branches; the MLP's normed input */
+    float *branch_attn, *branch_mlp; /* [M, D] before their norms; Gemma 2 only */
     float *gate, *up;                /* [rows, F] */
     /* never kept */
-    float *dmlp;          /* [min(T, GEMMA_MLP_ROWS), F] */
-    float *dq, *dmix;     /* [T, N, H] */
+    float *dmlp;          /* [min(M, GEMMA_MLP_ROWS), F] */
+    float *dq, *dmix;     /* [M, N, H] */
     float *dk, *dv;       /* [T, K, H] */
-    float *dh, *dbranch;  /* [T, D] */
+    float *dh, *dbranch;  /* [T, D], [M, D] */
+    float *h_out, *dh_out;    /* [M, D] normed input of the rows that are wanted; where M is T, h and dh themselves */
+    float *cos_out, *sin_out; /* [M, H / 2] their angles */
 } block;
 
 typedef struct array {
@@ -49,7 +51,53 @@ static size_t carve(float *at, const array *list, size_t n) {
 }
 
 static size_t mlp_rows(const block *b) {
-    return b->n < GEMMA_MLP_ROWS ? b->n : GEMMA_MLP_ROWS;
+    return min_of(b->m, GEMMA_MLP_ROWS);
+}
+
+/* M of a layer. */
+static size_t rows_wanted(const gemma *g, size_t layer, const gemma_rows *rows) {
+    size_t n = rows->n_rows;
+    for (size_t s = 0; s < rows->n_sequences && layer + 1 == g->cfg.n_layers; s++) n -= rows->sequences[s].n_unused;
+    return n;
+}
+
+/* Rows unused of a sequence in this block. */
+static size_t unused(const block *b, size_t s) {
+    return b->m < b->n ? b->rows->sequences[s].n_unused : 0;
+}
+
+/* to [M, width] = the rows that are wanted of from [T, width]; may be in place. */
+static void rows_gather(const block *b, float *to, const float *from, size_t width) {
+    for (size_t s = 0; s < b->rows->n_sequences; s++) {
+        size_t skip = unused(b, s), n = b->rows->sequences[s].n_rows - skip;
+        memmove(to, from + skip * width, n * width * sizeof *to);
+        to += n * width;
+        from += (skip + n) * width;
+    }
+}
+
+/* x [T, width] = its first M rows where they belong, zeros between them. */
+static void rows_spread(const block *b, float *x, size_t width) {
+    float *to = x + b->n * width;
+    const float *from = x + b->m * width;
+    for (size_t s = b->rows->n_sequences; s-- > 0;) {
+        size_t skip = unused(b, s), n = b->rows->sequences[s].n_rows - skip;
+        to -= n * width;
+        from -= n * width;
+        memmove(to, from, n * width * sizeof *to);
+        to -= skip * width;
+        memset(to, 0, skip * width * sizeof *to);
+    }
+}
+
+/* y [T, width] += x [M, width]. */
+static void rows_add(const block *b, float *y, const float *x, size_t width) {
+    for (size_t s = 0; s < b->rows->n_sequences; s++) {
+        size_t skip = unused(b, s), n = b->rows->sequences[s].n_rows - skip;
+        b->e->k->add(y + skip * width, x, n * width);
+        y += (skip + n) * width;
+        x += n * width;
+    }
 }
 
 /* Where row t of gate and up is. */
@@ -59,19 +107,20 @@ static size_t mlp_at(const block *b, size_t t) {
 
 static size_t carve_keep(block *b, float *at) {
     const gemma_config *cfg = &b->g->cfg;
-    size_t q = b->n * cfg->n_heads * cfg->head_dim, kv = b->n * cfg->n_kv_heads * cfg->head_dim, x = b->n * cfg->width;
-    size_t branch = b->l->norm_attn_out ? x : 0, mlp = (b->kept ? b->n : mlp_rows(b)) * cfg->mlp_width;
-    const array list[] = {{&b->a.h, x},   {&b->a.q, q},   {&b->a.mix, q},            {&b->a.k, kv},               {&b->a.v, kv},  {&b->mid, x},
-                          {&b->h_mlp, x}, {&b->gate, mlp}, {&b->branch_attn, branch}, {&b->branch_mlp, branch}, {&b->up, mlp}};
+    size_t q = b->m * cfg->n_heads * cfg->head_dim, kv = b->n * cfg->n_kv_heads * cfg->head_dim, x = b->n * cfg->width, out = b->m * cfg->width;
+    size_t branch = b->l->norm_attn_out ? out : 0, mlp = (b->kept ? b->m : mlp_rows(b)) * cfg->mlp_width;
+    const array list[] = {{&b->a.h, x},     {&b->a.q, q},   {&b->a.mix, q},            {&b->a.k, kv},               {&b->a.v, kv},  {&b->mid, out},
+                          {&b->h_mlp, out}, {&b->gate, mlp}, {&b->branch_attn, branch}, {&b->branch_mlp, branch}, {&b->up, mlp}};
     return carve(at, list, sizeof list / sizeof *list);
 }
 
 static size_t carve_rest(block *b, float *at) {
     const gemma_config *cfg = &b->g->cfg;
-    size_t q = b->n * cfg->n_heads * cfg->head_dim, kv = b->n * cfg->n_kv_heads * cfg->head_dim, x = b->n * cfg->width;
-    size_t angles = b->n * cfg->head_dim / 2;
+    size_t q = b->m * cfg->n_heads * cfg->head_dim, kv = b->n * cfg->n_kv_heads * cfg->head_dim, x = b->n * cfg->width, out = b->m * cfg->width;
+    size_t angles = b->n * cfg->head_dim / 2, angles_out = b->m < b->n ? b->m * cfg->head_dim / 2 : 0, some = b->m < b->n ? out : 0;
     const array list[] = {{&b->a.cos, angles}, {&b->a.sin, angles}, {&b->dmlp, mlp_rows(b) * cfg->mlp_width}, {&b->dq, q}, {&b->dmix, q},
-                          {&b->dk, kv},        {&b->dv, kv},        {&b->dh, x},                              {&b->dbranch, x}};
+                          {&b->dk, kv},        {&b->dv, kv},        {&b->dh, x},                              {&b->dbranch, out},
+                          {&b->h_out, some},   {&b->dh_out, some},  {&b->cos_out, angles_out},                {&b->sin_out, angles_out}};
     return carve(at, list, sizeof list / sizeof *list);
 }
 
@@ -94,27 +143,36 @@ static void rope_table(const block *b) {
 }
 
 static pali_status block_init(block *b, exec *e, const gemma *g, size_t layer, float *keep, const gemma_rows *rows) {
-    *b = (block){.e = e, .g = g, .l = &g->layers[layer], .rows = rows, .n = rows->n_rows, .layer = layer, .kept = keep != NULL};
+    *b = (block){.e = e, .g = g, .l = &g->layers[layer], .rows = rows, .n = rows->n_rows, .m = rows_wanted(g, layer, rows), .layer = layer, .kept = keep != NULL};
     size_t rest = carve_rest(b, NULL), floats = rest + (keep ? 0 : carve_keep(b, NULL));
     float *at = mem_scratch_get(&e->acts, floats, sizeof *at);
     if (!at) return status_no_memory(floats * sizeof *at);
     (void)carve_rest(b, at);
     (void)carve_keep(b, keep ? keep : at + rest);
     rope_table(b);
+    if (b->m < b->n) {
+        rows_gather(b, b->cos_out, b->a.cos, g->cfg.head_dim / 2);
+        rows_gather(b, b->sin_out, b->a.sin, g->cfg.head_dim / 2);
+    } else {
+        b->h_out = b->a.h;
+        b->dh_out = b->dh;
+        b->cos_out = b->a.cos;
+        b->sin_out = b->a.sin;
+    }
     return PALI_OK;
 }
 
 size_t gemma_block_keep_floats(const gemma *g, const gemma_rows *rows) {
-    block b = {.g = g, .l = &g->layers[0], .n = rows->n_rows, .kept = true};
+    block b = {.g = g, .l = &g->layers[0], .n = rows->n_rows, .m = rows->n_rows, .kept = true};
     return carve_keep(&b, NULL);
 }
 
-/* What sequence s, whose first row is `row`, looks at. */
-static attention sequence_attention(const block *b, size_t s, size_t row) {
+/* What sequence s, whose first row of x is `row` and whose first that is wanted `out`, looks at. */
+static attention sequence_attention(const block *b, size_t s, size_t row, size_t out) {
     const gemma_config *cfg = &b->g->cfg;
     const gemma_sequence *seq = &b->rows->sequences[s];
-    size_t q = row * cfg->n_heads * cfg->head_dim, ld = cfg->n_kv_heads * cfg->head_dim;
-    return (attention){.out = b->a.mix + q, .q = b->a.q + q, .n_queries = seq->n_rows, .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_kv_heads,
+    size_t q = out * cfg->n_heads * cfg->head_dim, ld = cfg->n_kv_heads * cfg->head_dim;
+    return (attention){.out = b->a.mix + q, .q = b->a.q + q, .n_queries = seq->n_rows - unused(b, s), .n_heads = cfg->n_heads, .n_kv_heads = cfg->n_kv_heads,
                        .head_dim = cfg->head_dim, .spans = {{b->a.k + row * ld, b->a.v + row * ld, seq->n_rows, ld}},
                        .scale = cfg->attn_scale, .softcap = cfg->attn_softcap, .n_prefix = seq->n_prefix,
                        .window = cfg->layer_slides[b->layer] ? cfg->sliding_window : 0};
@@ -125,10 +183,12 @@ static pali_status sequences_attend(const block *b, bool backward) {
     const gemma_config *cfg = &b->g->cfg;
     attention list[ATTENTION_MAX];
     attention_grad grads[ATTENTION_MAX];
-    size_t q_row = cfg->n_heads * cfg->head_dim, kv_row = cfg->n_kv_heads * cfg->head_dim, row = 0, n = 0;
+    size_t q_row = cfg->n_heads * cfg->head_dim, kv_row = cfg->n_kv_heads * cfg->head_dim, row = 0, out = 0, n = 0;
     for (size_t s = 0; s < b->rows->n_sequences; row += b->rows->sequences[s++].n_rows) {
-        list[n] = sequence_attention(b, s, row);
-        grads[n++] = (attention_grad){b->dmix + row * q_row, b->dq + row * q_row, b->dk + row * kv_row, b->dv + row * kv_row};
+        list[n] = sequence_attention(b, s, row, out);
+        out += list[n].n_queries;
+        grads[n] = (attention_grad){b->dmix + (out - list[n].n_queries) * q_row, b->dq + (out - list[n].n_queries) * q_row, b->dk + row * kv_row, b->dv + row * kv_row};
+        n++;
         if (n < ATTENTION_MAX && s + 1 < b->rows->n_sequences) continue;
         STATUS_TRY(backward ? attention_backward(b->e, list, grads, n) : attention_forward(b->e, list, n));
         n = 0;
@@ -142,19 +202,35 @@ static void norm_add(const block *b, float *y, float *spare, const float *branch
     norm_rms_add(b->e, y, spare, norm_w, n, b->g->cfg.width, b->g->cfg.norm_eps);
 }
 
+/* Attention's output, mix, of the rows that are wanted. */
+static pali_status attention_mix(const block *b, const float *x) {
+    const gemma_config *cfg = &b->g->cfg;
+    if (b->m == b->n) {
+        STATUS_TRY(gemma_block_in(b->e, b->g, b->layer, x, &b->a, b->n));
+        return sequences_attend(b, false);
+    }
+    norm_rms(b->e, b->a.h, x, b->l->norm_attn_in, b->n, cfg->width, cfg->norm_eps);
+    rows_gather(b, b->h_out, b->a.h, cfg->width);
+    STATUS_TRY(linear(b->e, b->a.q, b->h_out, &b->l->q, NULL, b->m, LINEAR_SET));
+    STATUS_TRY(linear(b->e, b->a.k, b->a.h, &b->l->k, NULL, b->n, LINEAR_SET));
+    STATUS_TRY(linear(b->e, b->a.v, b->a.h, &b->l->v, NULL, b->n, LINEAR_SET));
+    gemma_rope(b->e, cfg, b->a.q, NULL, b->cos_out, b->sin_out, b->m);
+    gemma_rope(b->e, cfg, NULL, b->a.k, b->a.cos, b->a.sin, b->n);
+    return sequences_attend(b, false);
+}
+
 /* Everything up to the MLP's normed input. */
 static pali_status attention_inside(const block *b, const float *x) {
     const gemma_config *cfg = &b->g->cfg;
-    STATUS_TRY(gemma_block_in(b->e, b->g, b->layer, x, &b->a, b->n));
-    STATUS_TRY(sequences_attend(b, false));
-    memcpy(b->mid, x, b->n * cfg->width * sizeof *x);
+    STATUS_TRY(attention_mix(b, x));
+    rows_gather(b, b->mid, x, cfg->width);
     if (b->l->norm_attn_out) {
-        STATUS_TRY(linear(b->e, b->branch_attn, b->a.mix, &b->l->o, NULL, b->n, LINEAR_SET));
-        norm_add(b, b->mid, b->dh, b->branch_attn, b->l->norm_attn_out, b->n);
+        STATUS_TRY(linear(b->e, b->branch_attn, b->a.mix, &b->l->o, NULL, b->m, LINEAR_SET));
+        norm_add(b, b->mid, b->dh, b->branch_attn, b->l->norm_attn_out, b->m);
     } else {
-        STATUS_TRY(linear(b->e, b->mid, b->a.mix, &b->l->o, NULL, b->n, LINEAR_ADD));
+        STATUS_TRY(linear(b->e, b->mid, b->a.mix, &b->l->o, NULL, b->m, LINEAR_ADD));
     }
-    norm_rms(b->e, b->h_mlp, b->mid, b->l->norm_mlp_in, b->n, cfg->width, cfg->norm_eps);
+    norm_rms(b->e, b->h_mlp, b->mid, b->l->norm_mlp_in, b->m, cfg->width, cfg->norm_eps);
     return PALI_OK;
 }
 
@@ -186,14 +262,14 @@ pali_status gemma_block_forward(exec *e, const gemma *g, size_t layer, float *x,
     STATUS_TRY(block_init(&b, e, g, layer, keep, rows));
     if (!keep) {
         b.a.mlp = b.dmlp;
-        STATUS_TRY(gemma_block_in(e, g, layer, x, &b.a, b.n));
-        STATUS_TRY(sequences_attend(&b, false));
-        return gemma_block_out(e, g, layer, x, &b.a, b.n);
+        STATUS_TRY(attention_mix(&b, x));
+        rows_gather(&b, x, x, g->cfg.width);
+        return gemma_block_out(e, g, layer, x, &b.a, b.m);
     }
     STATUS_TRY(attention_inside(&b, x));
-    for (size_t t = 0; t < b.n; t += GEMMA_MLP_ROWS) {
-        STATUS_TRY(mlp_inside(&b, t, min_of(b.n - t, GEMMA_MLP_ROWS)));
-        STATUS_TRY(mlp_out(&b, x, t, min_of(b.n - t, GEMMA_MLP_ROWS)));
+    for (size_t t = 0; t < b.m; t += GEMMA_MLP_ROWS) {
+        STATUS_TRY(mlp_inside(&b, t, min_of(b.m - t, GEMMA_MLP_ROWS)));
+        STATUS_TRY(mlp_out(&b, x, t, min_of(b.m - t, GEMMA_MLP_ROWS)));
     }
     return PALI_OK;
 }
@@ -229,16 +305,26 @@ static pali_status attention_branch_backward(const block *b, float *dx, const ge
     const gemma_layer *l = b->l;
     const gemma_config *cfg = &b->g->cfg;
     const float *dy;
-    float *dh = goes_on || grad->norm_attn_in ? b->dh : NULL;
-    STATUS_TRY(branch_backward(b, &dy, b->dbranch, grad->norm_attn_out, dx, b->branch_attn, l->norm_attn_out, b->n));
-    STATUS_TRY(linear_backward(e, b->dmix, &grad->o, dy, b->a.mix, &l->o, b->n, LINEAR_SET));
+    const bool some = b->m < b->n, wanted = goes_on || grad->norm_attn_in;
+    float *dh = wanted ? b->dh : NULL;
+    STATUS_TRY(branch_backward(b, &dy, b->dbranch, grad->norm_attn_out, dx, b->branch_attn, l->norm_attn_out, b->m));
+    STATUS_TRY(linear_backward(e, b->dmix, &grad->o, dy, b->a.mix, &l->o, b->m, LINEAR_SET));
     STATUS_TRY(sequences_attend(b, true));
     e->k->scale(b->a.sin, b->a.sin, b->n * cfg->head_dim / 2, -1);
-    gemma_rope(e, cfg, b->dq, b->dk, b->a.cos, b->a.sin, b->n);
-    STATUS_TRY(linear_backward(e, dh, &grad->q, b->dq, b->a.h, &l->q, b->n, LINEAR_SET));
-    STATUS_TRY(linear_backward(e, dh, &grad->k, b->dk, b->a.h, &l->k, b->n, LINEAR_ADD));
+    if (some) {
+        e->k->scale(b->sin_out, b->sin_out, b->m * cfg->head_dim / 2, -1);
+        rows_gather(b, b->h_out, b->a.h, cfg->width); /* not kept */
+    }
+    gemma_rope(e, cfg, b->dq, NULL, b->cos_out, b->sin_out, b->m);
+    gemma_rope(e, cfg, NULL, b->dk, b->a.cos, b->a.sin, b->n);
+    STATUS_TRY(linear_backward(e, wanted ? b->dh_out : NULL, &grad->q, b->dq, b->h_out, &l->q, b->m, LINEAR_SET));
+    STATUS_TRY(linear_backward(e, dh, &grad->k, b->dk, b->a.h, &l->k, b->n, some ? LINEAR_SET : LINEAR_ADD));
     STATUS_TRY(linear_backward(e, dh, &grad->v, b->dv, b->a.h, &l->v, b->n, LINEAR_ADD));
     if (!dh) return PALI_OK;
+    if (some) {
+        rows_add(b, dh, b->dh_out, cfg->width);
+        rows_spread(b, dx, cfg->width);
+    }
     return norm_rms_backward(e, dx, grad->norm_attn_in, dh, x, l->norm_attn_in, b->n, cfg->width, cfg->norm_eps, true);
 }
 
@@ -247,8 +333,8 @@ pali_status gemma_block_backward(exec *e, const gemma *g, size_t layer, float *d
     block b;
     STATUS_TRY(block_init(&b, e, g, layer, keep, rows));
     if (!keep) STATUS_TRY(attention_inside(&b, x));
-    for (size_t t = 0; t < b.n; t += GEMMA_MLP_ROWS) {
-        size_t n = min_of(b.n - t, GEMMA_MLP_ROWS);
+    for (size_t t = 0; t < b.m; t += GEMMA_MLP_ROWS) {
+        size_t n = min_of(b.m - t, GEMMA_MLP_ROWS);
         if (!keep) STATUS_TRY(mlp_inside(&b, t, n));
         STATUS_TRY(mlp_backward(&b, dx, grad, t, n));
     }
@@ -256,12 +342,12 @@ pali_status gemma_block_backward(exec *e, const gemma *g, size_t layer, float *d
 }
 
 void gemma_block_need(exec_need *need, exec *e, const gemma *g, size_t layer, const gemma_rows *rows) {
-    block b = {.e = e, .g = g, .l = &g->layers[layer], .rows = rows, .n = rows->n_rows, .layer = layer};
+    block b = {.e = e, .g = g, .l = &g->layers[layer], .rows = rows, .n = rows->n_rows, .m = rows_wanted(g, layer, rows), .layer = layer};
     size_t n = b.n, n_mlp = mlp_rows(&b);
     const struct {
         const mat *w, *up;
         size_t n;
-    } list[] = {{&b.l->q, NULL, n}, {&b.l->k, NULL, n}, {&b.l->v, NULL, n}, {&b.l->o, NULL, n}, {&b.l->gate, NULL, n_mlp}, {&b.l->up, NULL, n_mlp},
+    } list[] = {{&b.l->q, NULL, b.m}, {&b.l->k, NULL, n}, {&b.l->v, NULL, n}, {&b.l->o, NULL, b.m}, {&b.l->gate, NULL, n_mlp}, {&b.l->up, NULL, n_mlp},
                 {&b.l->gate, &b.l->up, n_mlp}, {&b.l->down, NULL, n_mlp}};
     exec_need_grow(&need->acts, (carve_rest(&b, NULL) + carve_keep(&b, NULL)) * sizeof(float));
     norm_backward_need(need, n);
@@ -273,7 +359,7 @@ void gemma_block_need(exec_need *need, exec *e, const gemma *g, size_t layer, co
     for (size_t s = 0; s < rows->n_sequences; s += ATTENTION_MAX) {
         size_t n_batch = rows->n_sequences - s < ATTENTION_MAX ? rows->n_sequences - s : ATTENTION_MAX;
         for (size_t i = 0; i < n_batch; i++) {
-            batch[i] = sequence_attention(&b, s + i, 0);
+            batch[i] = sequence_attention(&b, s + i, 0, 0);
             attention_need(need, e, &batch[i]);
         }
         attention_backward_need(need, e, batch, n_batch);

@@ -14,6 +14,7 @@ typedef struct walk {
     const backprop_item *items;
     const backprop_options *o;
     size_t n, n_targets, n_uses, n_pictures;
+    size_t n_wanted;               /* rows of the last block's output: of each sample those from the one before the first target on */
     gemma_rows rows;
     size_t first, n_kept;          /* blocks from `first` on keep their input; the last n_kept their inside */
     size_t first_vit, n_kept_vit;  /* the same of the tower */
@@ -51,6 +52,11 @@ static size_t image_floats(const walk *w) {
 /* Residual streams of a picture that the tower keeps. */
 static size_t vision_streams(const walk *w) {
     return 1 + w->m->vit.cfg.n_layers - w->first_vit;
+}
+
+/* Rows of the last block's output that a sample has: those before its targets, and its last. */
+static size_t rows_wanted(const sample *s) {
+    return s->n - (s->n_prefix - 1);
 }
 
 static const mat *head_of(const gemma *g) {
@@ -177,6 +183,7 @@ static pali_status walk_init(walk *w, backprop *b, exec *e, const backprop_item 
         w->rows.n_rows += items[i].text->n;
         if (w->rows.n_rows > BACKPROP_MAX_ROWS) return status_fail(PALI_ERR_LIMIT, "micro-batch: more than %u rows", BACKPROP_MAX_ROWS);
         w->n_targets += sample_n_targets(items[i].text);
+        w->n_wanted += rows_wanted(items[i].text);
         w->n_uses += items[i].n_pictures;
     }
     STATUS_TRY(pictures_find(w));
@@ -262,24 +269,19 @@ static pali_status blocks_forward(const walk *w) {
         STATUS_TRY(exec_check_cancel(w->e));
         if (y != x) memcpy(y, x, stream_floats(w) * sizeof *y);
         STATUS_TRY(gemma_block_forward(w->e, &w->m->text, i, y, keep_at(w, i), &w->rows));
-        exec_tap(w->e, "text.layer", (int)i, y, w->rows.n_rows, w->m->text.cfg.width);
+        exec_tap(w->e, "text.layer", (int)i, y, i + 1 < w->m->text.cfg.n_layers ? w->rows.n_rows : w->n_wanted, w->m->text.cfg.width);
     }
     return PALI_OK;
-}
-
-/* The rows before targets lie together: offset of the first in x, in floats. */
-static size_t target_rows(const walk *w, size_t i, size_t row) {
-    return (row + w->items[i].text->n_prefix - 1) * w->m->text.cfg.width;
 }
 
 static pali_status loss_compute(const walk *w, backprop_result *out) {
     const gemma *g = &w->m->text;
     const float *x = stream_at(w, g->cfg.n_layers);
     size_t row = 0, at = 0;
-    for (size_t i = 0; i < w->n; row += w->items[i++].text->n) {
+    for (size_t i = 0; i < w->n; row += rows_wanted(w->items[i++].text)) {
         const sample *s = w->items[i].text;
         size_t n = sample_n_targets(s);
-        norm_rms(w->e, w->hidden + at * g->cfg.width, x + target_rows(w, i, row), g->norm_final, n, g->cfg.width, g->cfg.norm_eps);
+        norm_rms(w->e, w->hidden + at * g->cfg.width, x + row * g->cfg.width, g->norm_final, n, g->cfg.width, g->cfg.norm_eps);
         for (size_t j = 0; j < n; j++, at++) {
             w->targets[at] = s->ids[s->n_prefix + j];
             w->weights[at] = (float)w->items[i].weight;
@@ -296,14 +298,14 @@ static pali_status loss_compute(const walk *w, backprop_result *out) {
 
 /* ---- Backward ---- */
 
-/* dx = the gradient by what the last block made: zero but for rows before targets. */
+/* dx [n_wanted, D] = the gradient by what the last block made: zero in the last row of each sample. */
 static pali_status final_norm_backward(const walk *w) {
     const gemma *g = &w->m->text;
     const float *x = stream_at(w, g->cfg.n_layers);
     size_t row = 0, at = 0, d = g->cfg.width;
-    memset(w->dx, 0, stream_floats(w) * sizeof *w->dx);
-    for (size_t i = 0; i < w->n; row += w->items[i++].text->n) {
-        size_t n = sample_n_targets(w->items[i].text), first = target_rows(w, i, row);
+    memset(w->dx, 0, w->n_wanted * d * sizeof *w->dx);
+    for (size_t i = 0; i < w->n; row += rows_wanted(w->items[i++].text)) {
+        size_t n = sample_n_targets(w->items[i].text), first = row * d;
         STATUS_TRY(norm_rms_backward(w->e, w->dx + first, w->b->grads.norm_final, w->dhidden + at * d, x + first, g->norm_final, n, d, g->cfg.norm_eps, false));
         at += n;
     }
@@ -374,7 +376,7 @@ void backprop_free(backprop *b) {
 }
 
 static void sequences_fill(walk *w) {
-    for (size_t i = 0; i < w->n; i++) w->sequences[i] = (gemma_sequence){w->items[i].text->n, w->items[i].text->n_prefix};
+    for (size_t i = 0; i < w->n; i++) w->sequences[i] = (gemma_sequence){w->items[i].text->n, w->items[i].text->n_prefix, w->items[i].text->n_prefix - 1};
     w->rows.sequences = w->sequences;
     w->rows.n_sequences = w->n;
 }
