@@ -10,7 +10,8 @@
 #include "base/mem.h"
 
 #define POOL_MAX_THREADS 1024
-#define POOL_SPIN 20000 /* polls before sleeping: about 20-50 us, longer than the gaps inside a decode step */
+#define POOL_SPIN 20000 /* polls before sleeping: some 100 us, longer than the gaps inside a decode step */
+#define POOL_YIELD 1000 /* polls between yields: where others use the machine too, what is waited for may need this very processor */
 
 typedef struct worker {
     struct pool *pool;
@@ -53,7 +54,10 @@ static void *worker_main(void *argument) {
     pool *p = w->pool;
     unsigned long seen = 0;
     for (;;) {
-        for (int spin = 0; spin < POOL_SPIN && atomic_load_explicit(&p->generation, memory_order_acquire) == seen; spin++) cpu_relax();
+        for (int spin = 1; spin < POOL_SPIN && atomic_load_explicit(&p->generation, memory_order_acquire) == seen; spin++) {
+            cpu_relax();
+            if (spin % POOL_YIELD == 0) sched_yield();
+        }
         if (atomic_load_explicit(&p->generation, memory_order_acquire) == seen) {
             pthread_mutex_lock(&p->lock);
             while (atomic_load_explicit(&p->generation, memory_order_acquire) == seen) pthread_cond_wait(&p->wake, &p->lock);
@@ -130,9 +134,9 @@ void pool_run(pool *p, size_t n_tasks, pool_fn fn, void *context) {
     atomic_store_explicit(&p->running, p->n_threads - 1, memory_order_relaxed);
     announce(p);
     work(p, 0);
-    /* A few microseconds as a rule: tasks are small. A preempted worker must not starve, hence the yield in between. */
+    /* A few microseconds as a rule: tasks are small. */
     for (unsigned long spin = 1; atomic_load_explicit(&p->running, memory_order_acquire) != 0; spin++) {
         cpu_relax();
-        if (spin % POOL_SPIN == 0) sched_yield();
+        if (spin % POOL_YIELD == 0) sched_yield();
     }
 }
