@@ -111,6 +111,10 @@ typedef struct pali_model_options {
     int32_t no_prefault;        /* 1: do not bring the weights into memory ahead of their use: to look at a model or save it. A model from
                                  * an .npz file, whose weights have to be put in order to be used, can then do nothing else */
     const char *mmproj_path;    /* the vision tower of a .gguf file that has a text model alone; NULL: the only *mmproj*.gguf beside it */
+    const void *gguf;           /* [n_gguf_bytes] a whole .gguf file in memory, used where it lies, so it must stay as it is until the model
+                                 * (and all that keeps it alive) is freed; `path` is then its name in messages, no file of that name is
+                                 * looked for. NULL: `path` is opened */
+    size_t n_gguf_bytes;
 } pali_model_options;
 
 PALI_API void pali_model_options_init(pali_model_options *options);
@@ -585,6 +589,8 @@ PALI_API pali_status pali_embed_prompt(pali_session *session, const pali_image *
 /* Opens `vae-oid.npz` as published, or a .safetensors file with the same keys (decided by content); widths are read from the
  * file. A codec is immutable and may be used by any number of threads at once. */
 PALI_API pali_status pali_mask_codec_load(pali_mask_codec **out, const char *path);
+/* The same of a file's bytes, which are not needed afterwards; `name` is for messages. */
+PALI_API pali_status pali_mask_codec_parse(pali_mask_codec **out, const void *bytes, size_t n_bytes, const char *name);
 /* 1: the file is an .npz of a mask codec, by the names of its arrays; a model may be an .npz too. */
 PALI_API int32_t pali_mask_codec_is_npz(const char *path);
 PALI_API void pali_mask_codec_free(pali_mask_codec *codec);

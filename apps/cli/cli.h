@@ -83,6 +83,10 @@ int cli_open(cli *c, pali_model **model, pali_session **session);
 int cli_open_stored(cli *c, pali_model **model);
 /* What its files say of it, whole or not. */
 int cli_open_contents(cli *c, pali_contents **contents);
+/* Its path, or what stands for the one of the model inside the program. */
+const char *cli_model_name(const cli *c);
+/* Whether it is that one: there is one, and the options name no other. */
+bool cli_model_is_builtin(const cli *c);
 /* What the options say of it; checks that there is one. */
 int cli_model_options(cli *c, pali_model_options *options);
 /* Reads what --lora says, an exit code; the files stay closed. */

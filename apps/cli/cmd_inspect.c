@@ -132,10 +132,10 @@ static void print_plain(cli *c, const inspection *x) {
     pali_tensor_info t;
     FILE *out = c->out;
     if (x->is_adapter) {
-        fprintf(out, "adapter     %s\n", c->args.model);
+        fprintf(out, "adapter     %s\n", cli_model_name(c));
         inspect_adapter_print(out, &x->adapter);
     } else {
-        fprintf(out, "model       %s (%s)\n", x->has_info ? x->info.name : "unknown", c->args.random ? "random weights" : c->args.model);
+        fprintf(out, "model       %s (%s)\n", x->has_info ? x->info.name : "unknown", c->args.random ? "random weights" : cli_model_name(c));
     }
     if (x->has_info) fprintf(out, "parameters  %" PRIu64 "\n", x->info.n_parameters);
     fprintf(out, "stored as  ");
@@ -206,7 +206,7 @@ static json_t *sizes_json(const pali_model_info *m) {
 }
 
 static json_t *inspection_json(cli *c, const inspection *x) {
-    const char *path = c->args.random ? c->args.random : c->args.model;
+    const char *path = c->args.random ? c->args.random : cli_model_name(c);
     json_t *stored = json_object(), *memory = json_pack("{s:I}", "stored", (json_int_t)x->run_bytes_stored);
     for (size_t k = 0; k < x->n_types; k++) {
         const stored_type *t = &x->types[k];

@@ -45,7 +45,7 @@ pali_status memory_plan(cli *c, pali_memory_plan *plan, const pali_model_options
     r.adapters = (const char *const *)c->loras.paths;
     r.n_adapters = c->loras.n;
     *plan = (pali_memory_plan){.struct_size = sizeof *plan};
-    return a->random ? pali_memory_plan_random(plan, a->random, &r) : pali_memory_plan_load(plan, a->model, &r);
+    return a->random ? pali_memory_plan_random(plan, a->random, &r) : pali_memory_plan_load(plan, cli_model_name(c), &r);
 }
 
 /* "; as q4 it would need 2.3 GiB", the first of the smaller types that fits, or "". */

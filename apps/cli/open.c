@@ -5,6 +5,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "builtin.h"
 #include "memory.h"
 
 pali_dtype cli_dtype(const char *name) {
@@ -18,14 +19,24 @@ pali_dtype cli_dtype(const char *name) {
     return PALI_DTYPE_AUTO;
 }
 
+bool cli_model_is_builtin(const cli *c) {
+    size_t n_bytes;
+    return !c->args.model && !c->args.random && builtin_model(&n_bytes);
+}
+
+const char *cli_model_name(const cli *c) {
+    return c->args.model ? c->args.model : BUILTIN_NAME;
+}
+
 /* Whether there is a model to open. */
 static int model_check(cli *c) {
     const args *a = &c->args;
-    if (!a->model && !a->random) {
-        return cli_usage(c, "%s: no model: -m PATH expected, a PaliGemma directory in Hugging Face layout "
+    if (a->random || cli_model_is_builtin(c)) return CLI_OK;
+    if (!a->model) {
+        return cli_usage(c, "%s: no model, and this program was built without one: -m PATH expected, a PaliGemma directory in Hugging Face layout "
                             "(such as a download of google/paligemma-3b-mix-224) or a .gguf or .npz file", c->command->name);
     }
-    if (!a->random && access(a->model, F_OK) != 0) {
+    if (access(a->model, F_OK) != 0) {
         return cli_fail(c, "model: %s: %s: a directory in Hugging Face layout or a .gguf or .npz file expected", a->model, strerror(errno));
     }
     return CLI_OK;
@@ -36,6 +47,7 @@ static void options_stored(cli *c, pali_model_options *options) {
     pali_model_options_init(options);
     options->tokenizer_path = a->tokenizer;
     options->mmproj_path = a->mmproj;
+    if (cli_model_is_builtin(c)) options->gguf = builtin_model(&options->n_gguf_bytes);
     options->n_threads = (int32_t)a->n_threads;
     options->no_sliding_window = a->no_sliding_window;
     options->no_final_softcap = a->no_final_softcap;
@@ -76,7 +88,7 @@ static void note_types(cli *c, const pali_model *model) {
 
 int cli_open_model(cli *c, pali_model **model, const pali_model_options *options) {
     const args *a = &c->args;
-    pali_status status = a->random ? pali_model_random(model, a->random, a->seed, options) : pali_model_load(model, a->model, options);
+    pali_status status = a->random ? pali_model_random(model, a->random, a->seed, options) : pali_model_load(model, cli_model_name(c), options);
     cli_progress_clear(c);
     if (status != PALI_OK) return cli_fail_library(c, status, "model");
     if (a->verbose) note_types(c, *model);
@@ -99,7 +111,7 @@ int cli_open_contents(cli *c, pali_contents **contents) {
     options_stored(c, &options);
     int code = model_check(c);
     if (code) return code;
-    pali_status status = a->random ? pali_contents_random(contents, a->random, &options) : pali_contents_load(contents, a->model, &options);
+    pali_status status = a->random ? pali_contents_random(contents, a->random, &options) : pali_contents_load(contents, cli_model_name(c), &options);
     return status == PALI_OK ? CLI_OK : cli_fail_library(c, status, "model");
 }
 
@@ -143,8 +155,8 @@ int cli_open_tokenizer(cli *c, bool with_model, opened_tokenizer *t) {
     const args *a = &c->args;
     *t = (opened_tokenizer){0};
     if (!with_model && a->tokenizer) return open_tokenizer_file(c, a->tokenizer, t);
-    if (!a->model) return cli_usage(c, "%s: no tokenizer: --tokenizer FILE or -m MODEL expected", c->command->name);
-    for (size_t i = 0; !with_model && i < sizeof names / sizeof *names; i++) {
+    if (!a->model && !cli_model_is_builtin(c)) return cli_usage(c, "%s: no tokenizer: --tokenizer FILE or -m MODEL expected", c->command->name);
+    for (size_t i = 0; a->model && !with_model && i < sizeof names / sizeof *names; i++) {
         size_t n = strlen(a->model) + strlen(names[i]) + 2;
         char *path = malloc(n);
         if (!path) return cli_fail(c, "tokenizer: out of memory");
@@ -156,7 +168,7 @@ int cli_open_tokenizer(cli *c, bool with_model, opened_tokenizer *t) {
     int code = cli_open_stored(c, &t->model);
     if (code) return code;
     t->tokenizer = pali_model_tokenizer(t->model);
-    return t->tokenizer ? CLI_OK : cli_fail(c, "tokenizer: %s: none beside the model: --tokenizer FILE expected", a->model);
+    return t->tokenizer ? CLI_OK : cli_fail(c, "tokenizer: %s: none beside the model: --tokenizer FILE expected", cli_model_name(c));
 }
 
 void opened_tokenizer_free(opened_tokenizer *t) {

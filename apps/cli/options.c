@@ -17,7 +17,7 @@ enum { PROMPTED = 128u, WITH_WORDS = 256u, LISTING = 512u, IN_LANGUAGE = 1024u, 
 #define COMPUTING (RUN | SCORE | EMBED | BENCH)
 
 const command command_table[] = {
-    {"run", RUN | PROMPTED, cmd_run, "answer a prompt about one or more pictures", "-m MODEL -i IMAGE -p PROMPT [options]",
+    {"run", RUN | PROMPTED, cmd_run, "answer a prompt about one or more pictures", "[-m MODEL] -i IMAGE -p PROMPT [options]",
      "Text streams to standard output as it is generated; with --json one object is printed at the end. Decoding is greedy "
      "unless --temp or --num-beams says otherwise, and then a given --seed always gives the same answer.\n\n"
      "With --batch each line of the file is a request {\"image\": \"a.jpg\", \"prompt\": \"caption en\"} (image may be a list; "
@@ -30,48 +30,48 @@ const command command_table[] = {
      "paligemma run -m paligemma-3b-mix-224 -i cat.jpg -p \"detect cat\" --json\n"
      "paligemma run -m paligemma-3b-mix-224 --lora my-adapter -i cat.jpg -p \"caption en\"\n"
      "paligemma run -m paligemma-3b-mix-224 --batch requests.jsonl > answers.jsonl"},
-    {"detect", RUN | WITH_WORDS | LISTING, cmd_task, "find things in a picture: boxes", "-m MODEL -i IMAGE NAME... [options]",
+    {"detect", RUN | WITH_WORDS | LISTING, cmd_task, "find things in a picture: boxes", "[-m MODEL] -i IMAGE NAME... [options]",
      "Asks for the named things with the prompt \"detect NAME ; NAME\" (in lower case, as the model was trained) and prints a table "
      "of what was found: number, label, score, and the box in pixels, from the upper left corner to the lower right one. --raw "
      "prints the model's answer instead, --json the object that run prints.",
      "paligemma detect -m paligemma-3b-mix-224 -i cat.jpg cat dog\n"
      "paligemma detect -m paligemma-3b-mix-224 -i cat.jpg \"cat's left ear\" --draw found.png"},
     {"segment", RUN | WITH_WORDS | LISTING, cmd_task, "find things in a picture: boxes and outlines",
-     "-m MODEL -i IMAGE NAME... [options]",
+     "[-m MODEL] -i IMAGE NAME... [options]",
      "As detect with the prompt \"segment NAME ; NAME\". The table's last column is the share of the picture that the mask covers. "
      "Masks need the mask codec vae-oid.npz, beside the model or given with --vae.",
      "paligemma segment -m paligemma-3b-mix-224 -i cat.jpg cat --draw found.svg\n"
      "paligemma segment -m paligemma-3b-mix-224 -i cat.jpg cat --masks masks"},
-    {"caption", RUN | IN_LANGUAGE, cmd_task, "describe a picture in a sentence", "-m MODEL -i IMAGE [options]",
+    {"caption", RUN | IN_LANGUAGE, cmd_task, "describe a picture in a sentence", "[-m MODEL] -i IMAGE [options]",
      "Answers the prompt \"caption LANG\".", "paligemma caption -m paligemma-3b-mix-224 -i cat.jpg --lang fr"},
-    {"ask", RUN | WITH_WORDS | IN_LANGUAGE, cmd_task, "answer a question about a picture", "-m MODEL -i IMAGE QUESTION [options]",
+    {"ask", RUN | WITH_WORDS | IN_LANGUAGE, cmd_task, "answer a question about a picture", "[-m MODEL] -i IMAGE QUESTION [options]",
      "Answers the prompt \"answer LANG QUESTION\", usually with a word or two.",
      "paligemma ask -m paligemma-3b-mix-224 -i cat.jpg \"what is the cat doing?\""},
-    {"ocr", RUN, cmd_task, "read the text in a picture", "-m MODEL -i IMAGE [options]",
+    {"ocr", RUN, cmd_task, "read the text in a picture", "[-m MODEL] -i IMAGE [options]",
      "Answers the prompt \"ocr\" with all text in the picture, from left to right and from top to bottom. Small text needs a model of a "
      "higher resolution.",
      "paligemma ocr -m paligemma-3b-mix-224 -i cat.jpg"},
     {"objects", OBJECTS | WITH_WORDS, cmd_objects, "boxes and masks of an answer that is there already",
-     "(-m MODEL | --tokenizer FILE) -i IMAGE ANSWER [options]",
+     "[-m MODEL | --tokenizer FILE] -i IMAGE ANSWER [options]",
      "Reads an answer as the model writes it, location tokens and all, and does what detect and segment do with theirs: a table, JSON, "
      "--draw, --masks, --format. ANSWER may be - for standard input. No model runs; scores are not known.",
      "paligemma objects -m paligemma-3b-mix-224 -i cat.jpg \"<loc0256><loc0128><loc0768><loc0896> cat\" --draw found.png\n"
      "paligemma detect -m paligemma-3b-mix-224 -i cat.jpg cat --raw | paligemma objects -m paligemma-3b-mix-224 -i cat.jpg -"},
-    {"score", SCORE, cmd_score, "log-probability of given answers", "-m MODEL -i IMAGE -p PROMPT --answer TEXT... [options]",
+    {"score", SCORE, cmd_score, "log-probability of given answers", "[-m MODEL] -i IMAGE -p PROMPT --answer TEXT... [options]",
      "Prints one line per answer, in the given order: the log-probability of the answer followed by the end token, a tab, "
      "and the answer.",
      "paligemma score -m paligemma-3b-mix-224 -i cat.jpg -p \"answer en is this a dog?\" --answer yes --answer no"},
-    {"embed", EMBED, cmd_embed, "write what the model sees in a picture as a NumPy file", "-m MODEL -i IMAGE -o OUT.npy [options]",
+    {"embed", EMBED, cmd_embed, "write what the model sees in a picture as a NumPy file", "[-m MODEL] -i IMAGE -o OUT.npy [options]",
      "The array is float32: pixels [3, R, R] is the normalised model input, vision [P, width] the tower's output after its "
      "last norm, projector [P, D] that output in the text model's width, mean [1, width] the mean of vision over the "
      "patches, hidden [n, D] the text model's last hidden states over pictures and prompt (needs -p).",
      "paligemma embed -m paligemma-3b-mix-224 -i cat.jpg --what vision -o cat.npy"},
-    {"tokenize", TOKENIZE, cmd_tokenize, "text to token ids and back", "(-m MODEL | --tokenizer FILE) [-p TEXT] [options]",
+    {"tokenize", TOKENIZE, cmd_tokenize, "text to token ids and back", "[-m MODEL | --tokenizer FILE] [-p TEXT] [options]",
      "Text comes from -p or standard input; the ids are printed on one line. Special tokens written in the text stay text, "
      "except <loc....> and <seg...>.",
      "echo \"detect cat\" | paligemma tokenize --tokenizer paligemma-3b-mix-224/tokenizer.json\n"
      "echo \"39208 4401\" | paligemma tokenize --tokenizer paligemma-3b-mix-224/tokenizer.json --decode"},
-    {"inspect", INSPECT, cmd_inspect, "what a model contains and needs", "(-m MODEL | --random SHAPE) [options]",
+    {"inspect", INSPECT, cmd_inspect, "what a model contains and needs", "[-m MODEL | --random SHAPE] [options]",
      "Variant, parameters, stored types, resolution, and an estimate of the memory needed to run at each type; then what is not as it "
      "should be: tensors that are missing, that are unfit (another shape, a type that is not read), and that are extra, asked for by no "
      "part of the model. A model that cannot be opened is shown as far as its files go, and the exit status is 1. Of a mask codec (-m "
@@ -86,12 +86,12 @@ const command command_table[] = {
      "touches_vision and touches_text.",
      "paligemma inspect -m paligemma-3b-mix-224 --tensors\n"
      "paligemma inspect --random pg2-3b-448 --json"},
-    {"bench", BENCH, cmd_bench, "time a model on this machine", "(-m MODEL | --random SHAPE) [options]",
+    {"bench", BENCH, cmd_bench, "time a model on this machine", "[-m MODEL | --random SHAPE] [options]",
      "Prints the median of --runs runs after one that is not counted, and how much of this machine's own measured limits "
      "they reach: memory read bandwidth for decoding, fp32 arithmetic for vision and prefill (above 100 % is possible "
      "where the kernels compute in a narrower type).",
      "paligemma bench --random 3b-224 --dtype bf16\npaligemma bench -m paligemma-3b-mix-224 --runs 5 --json"},
-    {"quantize", QUANTIZE, cmd_quantize, "write a model as one .gguf file with smaller weights", "-m MODEL -o FILE.gguf [options]",
+    {"quantize", QUANTIZE, cmd_quantize, "write a model as one .gguf file with smaller weights", "[-m MODEL] -o FILE.gguf [options]",
      "The file has weights, configuration, tokenizer and preprocessing, and is a MODEL for every command. q8 is 8 bits for each "
      "weight, in blocks of 32 with a scale; q4 is 4 bits in blocks with a scale and a minimum for the layers of the text model, "
      "and 8 bits for the rest, unless --vision-dtype or --embed-dtype say otherwise. f32, bf16 and f16 lose nothing that the "
@@ -99,7 +99,7 @@ const command command_table[] = {
      "name when it is whole.",
      "paligemma quantize -m paligemma-3b-mix-224 -o paligemma-3b-mix-224-q8.gguf --dtype q8"},
     {"convert", CONVERT, cmd_convert, "write a model in another form: a directory, one .gguf file, or an .npz file",
-     "-m MODEL -o DIR|FILE.gguf|FILE.npz [options]",
+     "[-m MODEL] -o DIR|FILE.gguf|FILE.npz [options]",
      "A name that ends in .gguf is a file with weights, configuration and tokenizer, one that ends in .npz a file of big_vision's "
      "arrays, any other a new directory that Transformers loads: config.json, weights as safetensors, preprocessor and tokenizer "
      "files. What the model's own directory has of these is copied.\n\n"
@@ -111,7 +111,7 @@ const command command_table[] = {
      "paligemma convert -m paligemma-3b-mix-224 -o mix-224.gguf\n"
      "paligemma convert -m mix-224.gguf -o mix-224-again\n"
      "paligemma convert -m paligemma-3b-mix-224 -o mix-224.npz"},
-    {"merge", CONVERT | MERGE, cmd_merge, "write a model with LoRA adapters merged into it", "-m MODEL --lora DIR[:SCALE] -o DIR|FILE.gguf|FILE.npz [options]",
+    {"merge", CONVERT | MERGE, cmd_merge, "write a model with LoRA adapters merged into it", "[-m MODEL] --lora DIR[:SCALE] -o DIR|FILE.gguf|FILE.npz [options]",
      "Each weight that an adapter changes becomes W + s B A, computed in f32 and rounded once to the type that is written; everything "
      "else is as convert writes it.\n\n"
      "Printed is what rounding costs, by Frobenius norms over the changed matrices: of the weights, and of the updates, which are so "
@@ -127,7 +127,7 @@ const command command_table[] = {
      "without a mask. Masks may be polygons or run lengths; their codes come from the encoder of the mask codec.",
      "paligemma data coco-to-jsonl --coco annotations.json --images pictures -o train.jsonl\n"
      "paligemma data coco-to-jsonl --coco annotations.json --images pictures -o train.jsonl --task segment --vae vae-oid.npz --classes each"},
-    {"finetune", TRAIN, cmd_finetune, "train a model, or an adapter for it, on your own pictures", "-m MODEL --data FILE.jsonl -o OUTDIR [options]",
+    {"finetune", TRAIN, cmd_finetune, "train a model, or an adapter for it, on your own pictures", "[-m MODEL] --data FILE.jsonl -o OUTDIR [options]",
      "Each line of the data is {\"image\": \"a.jpg\" or [\"a.jpg\", \"b.jpg\"], \"prefix\": \"the prompt\", \"suffix\": \"the answer\"}, pictures "
      "relative to the file. Learned is the answer and its end, given picture and prompt. Rows that cannot be read are reported and left "
      "out, up to a tenth of them.\n\n"
@@ -145,7 +145,8 @@ const size_t command_count = sizeof command_table / sizeof *command_table;
 
 #define AT(field) offsetof(args, field)
 const option option_table[] = {
-    {"model", 'm', OPTION_TEXT, AT(model), "PATH", 0, 0, LOADING, "model: a directory in Hugging Face layout, a .gguf file or a .npz file of big_vision"},
+    {"model", 'm', OPTION_TEXT, AT(model), "PATH", 0, 0, LOADING,
+     "model: a directory in Hugging Face layout, a .gguf file or a .npz file of big_vision (default: the small one inside the program)"},
     {"mmproj", 0, OPTION_TEXT, AT(mmproj), "FILE", 0, 0, LOADING,
      "vision tower of a .gguf file that has a text model alone (default: the only *mmproj*.gguf beside it)"},
     {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), "FILE", 0, 0, LOADING & ~(unsigned)BENCH,
@@ -194,7 +195,7 @@ const option option_table[] = {
     {"masks", 0, OPTION_TEXT, AT(masks), "DIR", 0, 0, RUN | OBJECTS,
      "write each mask as a grey PNG of the picture's size, numbered as its object"},
     {"vae", 0, OPTION_TEXT, AT(vae), "FILE", 0, 0, RUN | OBJECTS,
-     "mask codec (default: vae-oid.npz or vae.safetensors beside the model)"},
+     "mask codec (default: vae-oid.npz or vae.safetensors beside the model; inside the program with its model)"},
     {"coco", 0, OPTION_TEXT, AT(coco), "FILE", 0, 0, DATA, "annotations: a COCO file of instances"},
     {"images", 0, OPTION_TEXT, AT(image_dir), "DIR", 0, 0, DATA, "where the pictures are"},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, DATA, "the JSONL file to write; - for standard output"},

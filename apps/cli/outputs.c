@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "builtin.h"
 #include "common/draw.h"
 #include "common/outfile.h"
 
@@ -76,12 +77,17 @@ void outputs_close(outputs *o) {
     o->codec = NULL;
 }
 
-/* The codec that lies beside the model, when the first mask comes: o->codec stays NULL if there is none. */
+/* The codec that lies beside the model, or inside the program with it, when the first mask comes: o->codec stays NULL if there is none. */
 static pali_status codec_search(outputs *o) {
     static const char *const names[] = {"vae-oid.npz", "vae.safetensors"};
+    size_t n_bytes;
+    const void *bytes;
     const char *model = o->c->args.model, *slash = model ? strrchr(model, '/') : NULL;
-    if (o->codec || o->searched || !model) return PALI_OK;
+    if (o->codec || o->searched) return PALI_OK;
     o->searched = true;
+    if (cli_model_is_builtin(o->c) && !o->c->args.tokenizer && (bytes = builtin_codec(&n_bytes)))
+        return pali_mask_codec_parse(&o->codec, bytes, n_bytes, BUILTIN_NAME); /* to another model its codes mean other masks */
+    if (!model) return PALI_OK;
     bool in_it = is_directory(model);
     int n_directory = in_it ? (int)strlen(model) : slash ? (int)(slash - model) : 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

@@ -25,6 +25,14 @@ pali_status pali_mask_codec_load(pali_mask_codec **out, const char *path) {
     return maskcodec_load(out, path);
 }
 
+pali_status pali_mask_codec_parse(pali_mask_codec **out, const void *bytes, size_t n_bytes, const char *name) {
+    API_NEED(out);
+    *out = NULL;
+    API_NEED(bytes);
+    API_NEED(name);
+    return maskcodec_parse(out, bytes, n_bytes, name);
+}
+
 int32_t pali_mask_codec_is_npz(const char *path) {
     return path && maskcodec_is_npz(path);
 }

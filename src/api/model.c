@@ -55,7 +55,8 @@ pali_status model_options_read(pali_model_options *o, const pali_model_options *
 model_options model_options_inner(const pali_model_options *o) {
     return (model_options){.dtype = o->dtype, .vision_dtype = o->vision_dtype, .embed_dtype = o->embed_dtype, .n_threads = o->n_threads,
                            .no_sliding_window = o->no_sliding_window != 0, .no_final_softcap = o->no_final_softcap != 0,
-                           .no_prefault = o->no_prefault != 0, .mmproj_path = o->mmproj_path, .progress = o->progress, .user = o->user};
+                           .no_prefault = o->no_prefault != 0, .mmproj_path = o->mmproj_path, .gguf = o->gguf, .n_gguf_bytes = o->n_gguf_bytes,
+                           .progress = o->progress, .user = o->user};
 }
 
 /* The first tokenizer that is in a directory; the last name is that of big_vision's bucket. *out NULL: there is none. */
@@ -85,7 +86,8 @@ static pali_status tokenizer_beside(tokenizer **out, const char *path) {
 }
 
 pali_status model_tokenizer_load(tokenizer **out, const model *m, const pali_model_options *o) {
-    return o->tokenizer_path ? tokenizer_load(out, o->tokenizer_path) : tokenizer_beside(out, m->path);
+    if (o->tokenizer_path) return tokenizer_load(out, o->tokenizer_path);
+    return o->gguf ? tokenizer_parse(out, o->gguf, o->n_gguf_bytes, m->path) : tokenizer_beside(out, m->path);
 }
 
 void model_adopt_ids(model *m, const tokenizer *t) {
@@ -129,10 +131,10 @@ pali_status pali_model_load(pali_model **out, const char *path, const pali_model
     /* What is another file is missed before gigabytes have been put in order. */
     if (o.tokenizer_path)
         STATUS_TRY(tokenizer_load(&t, o.tokenizer_path));
-    else if (model_is_npz(path))
+    else if (!o.gguf && model_is_npz(path))
         STATUS_TRY(tokenizer_beside(&t, path));
     pali_status s = model_load(&m, path, &inner);
-    if (s == PALI_OK && !t && (s = tokenizer_beside(&t, m->path)) != PALI_OK) model_free(m);
+    if (s == PALI_OK && !t && (s = model_tokenizer_load(&t, m, &o)) != PALI_OK) model_free(m);
     if (s != PALI_OK) {
         tokenizer_free(t);
         return s;

@@ -71,11 +71,11 @@ static bool adapter_find(contents *c, const char *path, pali_status *s) {
 }
 
 /* Files of a directory whose config says nothing; the failure that stays is that of the config. */
-static pali_status files_open(contents *c, const char *path, pali_status status) {
+static pali_status files_open(contents *c, const char *path, bool in_memory, pali_status status) {
     model *m = &c->m;
     if (status == PALI_ERR_MEMORY) return status;
     STATUS_TRY(contents_add_problem(c));
-    if (!m->weights && file_is_dir(path)) (void)weights_open(&m->weights, path);
+    if (!m->weights && !in_memory && file_is_dir(path)) (void)weights_open(&m->weights, path);
     return m->weights && m->weights->n_entries ? PALI_OK : status_fail(status, "%s", c->problem);
 }
 
@@ -93,11 +93,11 @@ pali_status contents_load(contents **out, const char *path, const model_options 
     *out = NULL;
     if (!c) return status_no_memory(sizeof *c);
     pali_status s;
-    if (adapter_find(c, path, &s)) return finish(out, c, s == PALI_OK ? tensors_list(c, path, options) : s);
+    if (!options->gguf && adapter_find(c, path, &s)) return finish(out, c, s == PALI_OK ? tensors_list(c, path, options) : s);
     s = model_open_files(&c->m, path, options);
     /* In a directory the config is read first: where there are weights, what failed came after it. */
     c->has_config = s == PALI_OK || (c->m.weights && c->m.weights->layout == SPEC_HF);
-    if (s != PALI_OK) s = files_open(c, path, s);
+    if (s != PALI_OK) s = files_open(c, path, options->gguf != NULL, s);
     return finish(out, c, s == PALI_OK ? tensors_list(c, path, options) : s);
 }
 

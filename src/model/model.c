@@ -186,7 +186,10 @@ static pali_status dir_open(model *m, const char *path) {
 /* One file with everything, or several. What they say of the config must agree with their tensors. */
 static pali_status gguf_files_open(model *m, const char *path, const model_options *o) {
     weights_values values;
-    STATUS_TRY(weights_open_gguf(&m->weights, path, o->mmproj_path, &values));
+    if (o->gguf)
+        STATUS_TRY(weights_parse_gguf(&m->weights, o->gguf, o->n_gguf_bytes, path, o->mmproj_path, &values));
+    else
+        STATUS_TRY(weights_open_gguf(&m->weights, path, o->mmproj_path, &values));
     m->path = mem_copy_string(values.text->path);
     return m->path ? config_gguf_read(&m->cfg, &values, m->weights) : status_no_memory(strlen(path));
 }
@@ -208,6 +211,7 @@ bool model_is_npz(const char *path) {
 }
 
 pali_status model_open_files(model *m, const char *path, const model_options *o) {
+    if (o->gguf) return gguf_files_open(m, path, o);
     if (!file_exists(path)) return status_fail(PALI_ERR_IO, "%s: no such file or directory", path);
     if (file_is_dir(path)) return dir_open(m, path);
     return model_is_npz(path) ? npz_file_open(m, path) : gguf_files_open(m, path, o);

@@ -40,11 +40,14 @@ typedef struct model_options {
     bool no_sliding_window, no_final_softcap;
     bool no_prefault; /* weights are not brought into memory ahead of their use, nor in order: to be looked at or saved */
     const char *mmproj_path; /* the file of the vision tower of a text model's .gguf file; NULL: the only one beside it */
+    const uint8_t *gguf; /* [n_gguf_bytes] a whole .gguf file in the caller's memory, which outlives the model; NULL: `path` is opened */
+    size_t n_gguf_bytes;
     pali_progress_fn progress;
     void *user;
 } model_options;
 
-/* `path`: a directory in Hugging Face layout, a .gguf file (weights.h says which others go with it) or a big_vision .npz file. */
+/* `path`: a directory in Hugging Face layout, a .gguf file (weights.h says which others go with it) or a big_vision .npz file; or
+ * only the name of options->gguf. */
 pali_status model_load(model **out, const char *path, const model_options *options);
 pali_status model_random(model **out, const char *shape, uint64_t seed, const model_options *options);
 pali_status model_random_of(model **out, const config *cfg, uint64_t seed, const model_options *options);

@@ -194,7 +194,7 @@ void saver_drop(const saver *v, const spec_tensor *t, size_t first, size_t n_row
     const mat *m = t->matrix;
     const weights_entry *entry = m ? weights_of(v->m->weights, t) : NULL;
     if (m && m->order && first + n_rows == m->rows) file_map_drop(m->data, whole_bytes(m));
-    if (entry && entry->data == m->data && !m->order) file_map_drop(mat_row(m, first), mat_row_offset(m, first + n_rows) - mat_row_offset(m, first));
+    if (entry && entry->data == m->data && !m->order) weights_drop(entry, mat_row(m, first), mat_row_offset(m, first + n_rows) - mat_row_offset(m, first));
 }
 
 pali_status saver_tensor_put(saver *v, const spec_tensor *t, pali_dtype to, saver_put put, void *user) {

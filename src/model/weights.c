@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 
 pali_status weights_add_file(weights *w, char *path, void *handle, void (*close)(void *handle)) {
@@ -107,6 +108,10 @@ bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b) 
     const weights_entry *s = weights_of(w, a), *t = weights_of(w, b);
     return s && t && s->dtype == t->dtype && s->decode == t->decode && s->n_dims == t->n_dims && memcmp(s->dims, t->dims, s->n_dims * sizeof *s->dims) == 0 &&
            s->n_bytes == t->n_bytes && memcmp(s->data, t->data, s->n_bytes) == 0;
+}
+
+void weights_drop(const weights_entry *entry, const void *begin, size_t n_bytes) {
+    if (!entry->borrowed) file_map_drop(begin, n_bytes);
 }
 
 bool weights_is_mapped(const weights *w, const void *data) {

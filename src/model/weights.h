@@ -37,6 +37,7 @@ typedef struct weights_entry {
     weights_codes *codes;   /* of the types of kernels/codes.h, owned; else NULL */
     size_t n_bytes;
     bool used;              /* the spec asked for it */
+    bool borrowed;          /* data is memory of the caller's, not pages of a file */
     /* Compressed data is there (`data` not NULL) between unpack and release only; NULL for others. `handle` is the file's. */
     pali_status (*unpack)(struct weights_entry *e);
     void (*release)(struct weights_entry *e);
@@ -79,6 +80,8 @@ typedef struct weights_values {
 /* Opens a .gguf file, or all parts of one that was split, of which `path` may be any; and where it is a text model alone, the
  * file of its vision tower: `mmproj` or, if that is NULL, the only *mmproj*.gguf beside it. */
 pali_status weights_open_gguf(weights **out, const char *path, const char *mmproj, weights_values *values);
+/* The same of a whole file in memory that stays valid; `name` is for messages. Its vision tower is in it, or the file `mmproj`. */
+pali_status weights_parse_gguf(weights **out, const uint8_t *bytes, size_t n_bytes, const char *name, const char *mmproj, weights_values *values);
 void weights_free(weights *w);
 
 /* For sources. Takes over path and handle, also when it fails. */
@@ -105,6 +108,8 @@ size_t weights_n_elements(const weights_entry *entry);
 size_t weights_bytes(const weights_entry *entry, const spec_tensor *t);
 /* Both are there with the same dtype, shape and bytes. */
 bool weights_same(const weights *w, const spec_tensor *a, const spec_tensor *b);
+/* Lets go of pages of the entry's data, which the file still has. */
+void weights_drop(const weights_entry *entry, const void *begin, size_t n_bytes);
 /* The data of a bound matrix lies in a file's map, not in memory of our own. */
 bool weights_is_mapped(const weights *w, const void *data);
 /* What to say of an entry, or of a tensor in memory, whose rows mat_rows_convert refused. */

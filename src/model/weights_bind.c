@@ -116,7 +116,7 @@ static void piece_task(void *context, size_t task, size_t worker) {
     encode_end(&e);
     if (!p->from.data) return;
     size_t begin = source_offset(p, p->first); /* source and copy must not both stay resident */
-    file_map_drop((const char *)p->from.data + begin, source_offset(p, p->first + p->rows) - begin);
+    weights_drop(p->entry, (const char *)p->from.data + begin, source_offset(p, p->first + p->rows) - begin);
 }
 
 /* What a piece makes. */

@@ -159,7 +159,7 @@ static pali_status batch_run(gatherer *g) {
         if (g->pieces[i].unfit) return weights_unfit(g->pieces[i].from->entry->file, g->pieces[i].from->entry->file_name, g->pieces[i].from->to.dtype);
     for (size_t i = 0; i < g->n; i++) {
         const source *s = &g->sources[i];
-        file_map_drop(s->from.data, source_map_bytes(s));
+        weights_drop(s->entry, s->from.data, source_map_bytes(s));
         g->n_done += source_bytes(s);
     }
     g->n = g->n_batch_bytes = 0;

@@ -48,10 +48,16 @@ static const char *spec_name_of(char out[GGUF_MAX_NAME + 1], const char *name, b
 
 /* ---- Files ---- */
 
-static pali_status file_add(weights *w, const char *path, const gguf **out) {
+/* A file's bytes in memory; zeros: they are in the file. */
+typedef struct borrowed {
+    const uint8_t *bytes;
+    size_t n_bytes;
+} borrowed;
+
+static pali_status file_add(weights *w, const char *path, borrowed memory, const gguf **out) {
     char *copy = mem_copy_string(path), name[GGUF_MAX_NAME + 1];
     gguf *g = mem_calloc(1, sizeof *g);
-    pali_status s = copy && g ? gguf_open(g, path) : status_no_memory(strlen(path) + sizeof *g);
+    pali_status s = !copy || !g ? status_no_memory(strlen(path) + sizeof *g) : memory.bytes ? gguf_parse(g, memory.bytes, memory.n_bytes, path) : gguf_open(g, path);
     if (s != PALI_OK) {
         mem_free(copy);
         mem_free(g);
@@ -63,7 +69,7 @@ static pali_status file_add(weights *w, const char *path, const gguf **out) {
         const gguf_tensor *t = &g->tensors[i];
         weights_entry entry = {.file = copy, .file_name = t->name, .dtype = gguf_type_dtype(t->type), .decode = gguf_type_decoder(t->type),
                                .dtype_name = gguf_type_name(t->type), .block = gguf_type_block(t->type), .n_dims = t->n_dims, .data = t->data,
-                               .n_bytes = t->n_bytes};
+                               .n_bytes = t->n_bytes, .borrowed = memory.bytes != NULL};
         memcpy(entry.dims, t->dims, sizeof t->dims);
         STATUS_TRY(weights_add(w, spec_name_of(name, t->name, swapped), &entry));
     }
@@ -101,7 +107,7 @@ static pali_status parts_add(weights *w, const char *path, size_t n, const gguf 
         const gguf *part = NULL;
         (void)snprintf(digits, sizeof digits, "%05u", (unsigned)(i + 1));
         memcpy(name + at, digits, 5);
-        s = file_add(w, name, &part);
+        s = file_add(w, name, (borrowed){0}, &part);
         if (s == PALI_OK) s = number_check(part, "split.count", n);
         if (s == PALI_OK) s = number_check(part, "split.no", i);
         if (s == PALI_OK && i == 0) {
@@ -125,7 +131,14 @@ static pali_status whole_add(weights *w, const char *path, const gguf **out) {
     pali_status s = gguf_get_size(&g, "split.count", &n, 0, MAX_PARTS);
     gguf_close(&g);
     STATUS_TRY(s);
-    return n > 1 ? parts_add(w, path, n, out) : file_add(w, path, out);
+    return n > 1 ? parts_add(w, path, n, out) : file_add(w, path, (borrowed){0}, out);
+}
+
+static pali_status memory_add(weights *w, const char *name, borrowed memory, const gguf **out) {
+    size_t n = 1;
+    STATUS_TRY(file_add(w, name, memory, out));
+    STATUS_TRY(gguf_get_size(*out, "split.count", &n, 0, MAX_PARTS));
+    return n > 1 ? status_fail(PALI_ERR_UNSUPPORTED, "%s: split.count: %zu: a file in memory must be whole", name, n) : PALI_OK;
 }
 
 /* ---- The vision tower's file ---- */
@@ -167,30 +180,38 @@ static pali_status mmproj_find(char **out, const char *path) {
     return s;
 }
 
-static pali_status all_add(weights *w, const char *path, const char *mmproj, weights_values *values) {
+static pali_status all_add(weights *w, const char *path, borrowed memory, const char *mmproj, weights_values *values) {
     char *found = NULL;
-    STATUS_TRY(whole_add(w, path, &values->text));
+    STATUS_TRY(memory.bytes ? memory_add(w, path, memory, &values->text) : whole_add(w, path, &values->text));
     if (!mmproj && has_vision(w, values->text)) {
         values->vision = values->text;
         return weights_seal(w);
     }
-    if (!mmproj) STATUS_TRY(mmproj_find(&found, path));
+    if (!mmproj && !memory.bytes) STATUS_TRY(mmproj_find(&found, path));
     pali_status s = mmproj || found ? whole_add(w, mmproj ? mmproj : found, &values->vision) : PALI_OK;
     mem_free(found);
     return s == PALI_OK ? weights_seal(w) : s;
 }
 
-pali_status weights_open_gguf(weights **out, const char *path, const char *mmproj, weights_values *values) {
+static pali_status source_open(weights **out, const char *path, borrowed memory, const char *mmproj, weights_values *values) {
     weights *w = mem_calloc(1, sizeof *w);
     *out = NULL;
     *values = (weights_values){0};
     if (!w) return status_no_memory(sizeof *w);
     w->layout = SPEC_GGUF;
-    pali_status s = all_add(w, path, mmproj, values);
+    pali_status s = all_add(w, path, memory, mmproj, values);
     if (s != PALI_OK) {
         weights_free(w);
         return s;
     }
     *out = w;
     return PALI_OK;
+}
+
+pali_status weights_open_gguf(weights **out, const char *path, const char *mmproj, weights_values *values) {
+    return source_open(out, path, (borrowed){0}, mmproj, values);
+}
+
+pali_status weights_parse_gguf(weights **out, const uint8_t *bytes, size_t n_bytes, const char *name, const char *mmproj, weights_values *values) {
+    return source_open(out, name, (borrowed){bytes, n_bytes}, mmproj, values);
 }

@@ -12,7 +12,6 @@ expect 0 run -m "$MODEL" --batch nowhere.jsonl --batch-size 16 --plan --json
 json_is ".memory_bytes.kv_cache > 8 * $one"
 expect 0 bench --random pg2-10b-448 --dtype q4 --plan --json
 json_is '.memory_bytes.weights > 5e9'
-expect_error 2 run --plan
 expect_error 1 run -m nowhere --plan
 expect_error 2 score -m "$MODEL" -i "$PICTURE" -p x --answer y --plan
 
