@@ -21,6 +21,8 @@
 #define THREADS_MAX 64u
 #define FOLDER 1000u /* pictures a folder */
 #define IMAGE_NAME 48u
+#define PATH_SIZE 4096u
+#define DIR_MAX 4000u /* so that the names below it fit */
 
 typedef enum split { SPLIT_TRAIN, SPLIT_HELDOUT, SPLIT_NOVEL, SPLIT_NOVEL_HELDOUT, SPLITS } split;
 
@@ -39,7 +41,8 @@ typedef struct options {
 /* ---- Options ---- */
 
 static const char k_usage[] = "usage: scenes -o DIR [--n N] [--first N] [--seed S] [--split train|heldout|novel|novel-heldout] [--level 1..4] [--size PX]\n"
-                              "              [--tasks caption=2,detect=2,answer=2,segment=1,ocr=1] [--langs en,es,fr] [--codec FILE] [--png] [-t THREADS]\n";
+                              "              [--tasks caption=2,detect=2,answer=2,segment=1,ocr=1] [--langs en,es,fr] [--codec FILE] [--png] [-t THREADS]\n"
+                              "writes pictures, truth.jsonl and, for training, data.jsonl, or for a held-out split a file a task\n";
 
 static bool number(uint32_t *out, const char *text, uint32_t least, uint32_t most, const char *what, fault *f) {
     char *end;
@@ -109,7 +112,7 @@ static bool options_read(options *o, int argc, char **argv, fault *f) {
     for (int c; (c = getopt_long(argc, argv, "o:n:t:", k_long, NULL)) != -1;)
         if (!option_read(o, c, optarg, f)) return false;
     if (optind < argc) return fault_set(f, "%s: not an option", argv[optind]);
-    if (!o->dir) return fault_set(f, "-o DIR expected");
+    if (!o->dir || strlen(o->dir) > DIR_MAX) return fault_set(f, "-o DIR expected, of at most %u bytes", DIR_MAX);
     const bool novel = o->split == SPLIT_NOVEL || o->split == SPLIT_NOVEL_HELDOUT;
     o->scene.first_kind = novel ? NAMES_KINDS : 0;
     o->scene.n_kinds = novel ? NAMES_NOVEL_KINDS : NAMES_KINDS;
@@ -118,10 +121,26 @@ static bool options_read(options *o, int argc, char **argv, fault *f) {
 
 /* ---- Pictures ---- */
 
+/* The text that a picture adds to each file of a run: for training data.jsonl, for judging a file a task, and truth.jsonl. */
+#define FILES (ROWS_SHEETS + 1u)
+
 typedef struct lines {
-    char *rows, *truth;
-    size_t n_rows, n_truth;
+    char *text[FILES];
+    size_t n_bytes[FILES];
 } lines;
+
+static bool judging(const options *o) {
+    return o->split == SPLIT_HELDOUT || o->split == SPLIT_NOVEL_HELDOUT;
+}
+
+/* The truth is the last. */
+static unsigned files_count(const options *o) {
+    return judging(o) ? FILES : 2;
+}
+
+static const char *file_name(const options *o, unsigned i) {
+    return i + 1 == files_count(o) ? "truth" : judging(o) ? rows_sheet_names[i] : "data";
+}
 
 typedef struct work {
     const options *o;
@@ -146,20 +165,28 @@ static bool file_write(const char *path, const encoded *e, fault *f) {
 static bool image_write(const options *o, const char *name, const scene *s, rng *r, fault *f) {
     const pixels p = {s->rgb, (int32_t)s->side, (int32_t)s->side, 3 * (size_t)s->side, PIXEL_RGB24};
     const int quality = 70 + (int)rng_below(r, 26);
-    char path[4096];
+    char path[PATH_SIZE];
     encoded e = {0};
-    if (snprintf(path, sizeof path, "%s/%s", o->dir, name) >= (int)sizeof path) return fault_set(f, "%s: the name is too long", o->dir);
+    (void)snprintf(path, sizeof path, "%s/%s", o->dir, name);
     const bool fine = (o->png ? encode_png(&e, &p, f) : encode_jpeg(&e, &p, quality, f)) && file_write(path, &e, f);
     free(e.data);
     return fine;
 }
 
 static bool lines_make(lines *out, const options *o, const char *name, const scene *s, rng *r) {
-    FILE *rows = open_memstream(&out->rows, &out->n_rows), *truth = open_memstream(&out->truth, &out->n_truth);
-    bool fine = rows && truth && rows_train(rows, name, s, &o->rows, r) && truth_write(truth, name, s);
-    if (rows) fine = fclose(rows) == 0 && fine;
-    if (truth) fine = fclose(truth) == 0 && fine;
+    FILE *files[FILES] = {NULL};
+    bool fine = true;
+    for (unsigned i = 0; i < files_count(o) && fine; i++) fine = (files[i] = open_memstream(&out->text[i], &out->n_bytes[i])) != NULL;
+    if (fine) fine = judging(o) ? rows_judge(files, name, s, &o->rows, r) : rows_train(files[0], name, s, &o->rows, r);
+    fine = fine && truth_write(files[files_count(o) - 1], name, s);
+    for (unsigned i = 0; i < FILES; i++)
+        if (files[i]) fine = fclose(files[i]) == 0 && fine;
     return fine;
+}
+
+static void lines_free(lines *l) {
+    for (unsigned i = 0; i < FILES; i++) free(l->text[i]);
+    *l = (lines){0};
 }
 
 /* What a picture shows, what it looks like as a file and what is asked about it come from streams of their own, so that other
@@ -194,17 +221,17 @@ static bool block_make(work *w, fault *f) {
     return !w->failed;
 }
 
-static bool block_write(const work *w, FILE *data, FILE *truth, fault *f) {
+static bool block_write(const work *w, FILE *const files[FILES], fault *f) {
     for (uint32_t i = 0; i < w->to - w->from; i++) {
         const lines *l = &w->lines[i];
-        if (fwrite(l->rows, 1, l->n_rows, data) != l->n_rows || fwrite(l->truth, 1, l->n_truth, truth) != l->n_truth)
-            return fault_set(f, "%s: cannot write: %s", w->o->dir, strerror(errno));
+        for (unsigned k = 0; k < files_count(w->o); k++)
+            if (fwrite(l->text[k], 1, l->n_bytes[k], files[k]) != l->n_bytes[k]) return fault_set(f, "%s: cannot write: %s", w->o->dir, strerror(errno));
     }
     return true;
 }
 
 static bool folders_make(const options *o, uint32_t from, uint32_t to, fault *f) {
-    char path[4096];
+    char path[PATH_SIZE];
     for (uint32_t i = from / FOLDER; i <= (to - 1) / FOLDER; i++) {
         (void)snprintf(path, sizeof path, "%s/images/%03u", o->dir, i);
         if (mkdir(path, 0777) != 0 && errno != EEXIST) return fault_set(f, "%s: %s", path, strerror(errno));
@@ -212,47 +239,59 @@ static bool folders_make(const options *o, uint32_t from, uint32_t to, fault *f)
     return true;
 }
 
-static bool all_make(const options *o, FILE *data, FILE *truth, fault *f) {
+static bool all_make(const options *o, FILE *const files[FILES], fault *f) {
     static lines k_lines[BLOCK];
     const uint32_t end = o->first + o->n;
     bool fine = true;
     for (uint32_t from = o->first; from < end && fine; from += BLOCK) {
         work w = {.o = o, .lines = k_lines, .from = from, .to = end - from < BLOCK ? end : from + BLOCK, .next = from};
-        fine = folders_make(o, w.from, w.to, f) && block_make(&w, f) && block_write(&w, data, truth, f);
-        for (unsigned i = 0; i < BLOCK; i++) {
-            free(k_lines[i].rows);
-            free(k_lines[i].truth);
-            k_lines[i] = (lines){0};
-        }
+        fine = folders_make(o, w.from, w.to, f) && block_make(&w, f) && block_write(&w, files, f);
+        for (unsigned i = 0; i < BLOCK; i++) lines_free(&k_lines[i]);
     }
     return fine;
 }
 
 /* ---- Files ---- */
 
-static FILE *file_open(const options *o, const char *name, fault *f) {
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s/%s", o->dir, name);
-    FILE *out = fopen(path, "w");
-    if (!out) (void)fault_set(f, "%s: %s", path, strerror(errno));
-    return out;
+static bool directory_make(const char *path, fault *f) {
+    return mkdir(path, 0777) == 0 || errno == EEXIST || fault_set(f, "%s: %s", path, strerror(errno));
+}
+
+static bool files_open(FILE *files[FILES], const options *o, fault *f) {
+    char path[PATH_SIZE];
+    for (unsigned i = 0; i < files_count(o); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s.jsonl", o->dir, file_name(o, i));
+        files[i] = fopen(path, "w");
+        if (!files[i]) return fault_set(f, "%s: %s", path, strerror(errno));
+    }
+    return true;
+}
+
+/* The last bytes may find the disk full. */
+static bool files_close(FILE *files[FILES], const options *o, fault *f) {
+    bool fine = true;
+    for (unsigned i = 0; i < FILES; i++)
+        if (files[i] && fclose(files[i]) != 0 && fine) fine = fault_set(f, "%s/%s.jsonl: %s", o->dir, file_name(o, i), strerror(errno));
+    return fine;
 }
 
 static bool run(options *o, fault *f) {
-    atlas a;
+    atlas a = {0};
     pali_mask_codec *codec = NULL;
-    char images[4096];
-    if (snprintf(images, sizeof images, "%s/images", o->dir) > 4000) return fault_set(f, "%s: the name is too long", o->dir);
-    if ((mkdir(o->dir, 0777) != 0 && errno != EEXIST) || (mkdir(images, 0777) != 0 && errno != EEXIST)) return fault_set(f, "%s: %s", images, strerror(errno));
+    FILE *files[FILES] = {NULL};
+    fault at_end;
+    char images[PATH_SIZE];
+    (void)snprintf(images, sizeof images, "%s/images", o->dir);
     if (o->codec && pali_mask_codec_load(&codec, o->codec) != PALI_OK) return fault_set(f, "%s", pali_last_error());
-    FILE *data = file_open(o, "data.jsonl", f), *truth = data ? file_open(o, "truth.jsonl", f) : NULL;
     o->rows.codec = codec;
     o->rows.scene = &o->scene;
     o->scene.atlas = &a;
-    bool fine = atlas_make(&a, f) && truth && all_make(o, data, truth, f);
+    bool fine = directory_make(o->dir, f) && directory_make(images, f) && atlas_make(&a, f) && files_open(files, o, f) && all_make(o, files, f);
+    if (!files_close(files, o, &at_end) && fine) {
+        *f = at_end;
+        fine = false;
+    }
     atlas_free(&a);
-    if (data && fclose(data) != 0 && fine) fine = fault_set(f, "%s/data.jsonl: %s", o->dir, strerror(errno));
-    if (truth && fclose(truth) != 0 && fine) fine = fault_set(f, "%s/truth.jsonl: %s", o->dir, strerror(errno));
     pali_mask_codec_free(codec);
     return fine;
 }

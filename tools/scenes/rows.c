@@ -4,7 +4,10 @@
 #include <stdarg.h>
 #include <string.h>
 
+#define OCR_NONE 0.08 /* the share of pictures without a word that are asked for one: most have none, and little is to be learned */
+
 const char *const rows_task_names[ROWS_TASKS] = {"caption", "detect", "answer", "segment", "ocr"};
+const char *const rows_sheet_names[ROWS_SHEETS] = {"caption-en", "caption-es", "caption-fr", "answer", "detect", "segment", "ocr"};
 
 /* ---- Text ---- */
 
@@ -30,7 +33,7 @@ static rows_row row_start(const char *prefix, const char *kind) {
 
 /* ---- The tasks ---- */
 
-bool rows_caption(rows_row *row, const scene *s, names_language language) {
+void rows_caption(rows_row *row, const scene *s, names_language language) {
     *row = row_start("caption ", names_code[language]);
     ADD(row->prefix, "%s", names_code[language]);
     for (unsigned i = 0; i < s->n; i++) {
@@ -42,7 +45,6 @@ bool rows_caption(rows_row *row, const scene *s, names_language language) {
             ADD(row->suffix, ", ");
         ADD(row->suffix, "%s", name);
     }
-    return true;
 }
 
 bool rows_answer(rows_row *row, const scene *s, const rows_rules *rules, question_kind kind, rng *r) {
@@ -56,6 +58,16 @@ bool rows_answer(rows_row *row, const scene *s, const rows_rules *rules, questio
 
 static void add_locations(rows_row *row, const scene_object *o) {
     for (unsigned i = 0; i < 4; i++) ADD(row->suffix, "<loc%04u>", o->loc[i]);
+}
+
+/* Of the mask within the snapped box, which is what the codes will be stretched over. */
+static bool add_codes(rows_row *row, const scene_object *o, unsigned side, const pali_mask_codec *codec) {
+    int32_t codes[PALI_MASK_CODES];
+    double box_frac[4];
+    for (unsigned i = 0; i < 4; i++) box_frac[i] = o->loc[i] / 1024.0;
+    if (pali_mask_codec_encode(codec, o->mask, (int32_t)side, (int32_t)side, 0, box_frac, codes) != PALI_OK) return false;
+    for (unsigned i = 0; i < PALI_MASK_CODES; i++) ADD(row->suffix, "<seg%03d>", (int)codes[i]);
+    return true;
 }
 
 static void shuffle(thing *list, unsigned n, rng *r) {
@@ -82,7 +94,7 @@ static unsigned things_of(thing list[SCENE_OBJECTS + 1], const scene *s, rng *r)
     return n;
 }
 
-bool rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool all, rng *r) {
+void rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool all, rng *r) {
     thing list[SCENE_OBJECTS + 1];
     unsigned n = things_of(list, s, r);
     const bool none = !all && rng_chance(r, 0.2), mixed = !all && !none && (n == 1 || rng_chance(r, 0.15));
@@ -104,7 +116,6 @@ bool rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool al
         add_locations(row, &s->object[i]);
         ADD(row->suffix, " %s", name);
     }
-    return true;
 }
 
 bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, rng *r) {
@@ -119,25 +130,20 @@ bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, rng *r
     *row = row_start("segment ", absent ? "absent" : "present");
     ADD(row->prefix, "%s", name);
     if (absent) return true;
-    int32_t codes[PALI_MASK_CODES];
-    double box_frac[4]; /* the snapped box: the one the codes will be stretched over */
-    for (unsigned i = 0; i < 4; i++) box_frac[i] = o->loc[i] / 1024.0;
-    if (pali_mask_codec_encode(rules->codec, o->mask, (int32_t)s->side, (int32_t)s->side, 0, box_frac, codes) != PALI_OK) return false;
     add_locations(row, o);
-    for (unsigned i = 0; i < PALI_MASK_CODES; i++) ADD(row->suffix, "<seg%03d>", (int)codes[i]);
+    const bool fine = !rules->codec || add_codes(row, o, s->side, rules->codec);
     ADD(row->suffix, " %s", name);
-    return true;
+    return fine;
 }
 
-bool rows_ocr(rows_row *row, const scene *s) {
+void rows_ocr(rows_row *row, const scene *s) {
     *row = row_start("ocr", "present");
     for (unsigned i = 0; i < s->n; i++)
         if (s->object[i].what.class == THING_WORD) ADD(row->suffix, "%s%s", row->suffix[0] ? " " : "", s->object[i].what.word);
     if (!row->suffix[0]) row->kind = "absent";
-    return true;
 }
 
-/* ---- Lines ---- */
+/* ---- Lines for training ---- */
 
 /* Nothing in our texts needs an escape. */
 bool rows_write(FILE *out, const char *image, const rows_row *row) {
@@ -149,6 +155,29 @@ static unsigned amount(double expected, rng *r) {
     return (unsigned)whole + rng_chance(r, expected - whole);
 }
 
+/* Questions in random order, each kind at most once. */
+typedef struct asking {
+    question_kind left[QUESTION_KINDS];
+    unsigned n;
+} asking;
+
+static asking asking_start(void) {
+    asking a = {.n = QUESTION_KINDS};
+    for (unsigned i = 0; i < QUESTION_KINDS; i++) a.left[i] = (question_kind)i;
+    return a;
+}
+
+/* False: no kind is left. Some can always be asked at first. */
+static bool asking_next(rows_row *row, asking *a, const scene *s, const rows_rules *rules, rng *r) {
+    while (a->n > 0) {
+        const unsigned i = rng_below(r, a->n);
+        const question_kind kind = a->left[i];
+        a->left[i] = a->left[--a->n];
+        if (rows_answer(row, s, rules, kind, r)) return true;
+    }
+    return false;
+}
+
 static bool train_captions(FILE *out, const char *image, const scene *s, const rows_rules *rules, unsigned n, rng *r) {
     names_language list[NAMES_LANGUAGES];
     unsigned n_languages = 0;
@@ -157,31 +186,19 @@ static bool train_captions(FILE *out, const char *image, const scene *s, const r
         if (rules->language[i]) list[n_languages++] = (names_language)i;
     for (; n > 0 && n_languages > 0; n--) {
         const unsigned i = rng_below(r, n_languages);
-        if (!rows_caption(&row, s, list[i]) || !rows_write(out, image, &row)) return false;
+        rows_caption(&row, s, list[i]);
+        if (!rows_write(out, image, &row)) return false;
         list[i] = list[--n_languages];
     }
     return true;
 }
 
-static bool train_answers(FILE *out, const char *image, const scene *s, const rows_rules *rules, unsigned n, rng *r) {
-    question_kind list[QUESTION_KINDS];
-    rows_row row;
-    for (unsigned i = 0; i < QUESTION_KINDS; i++) list[i] = (question_kind)i;
-    for (unsigned left = QUESTION_KINDS; left > 0 && n > 0;) {
-        const unsigned i = rng_below(r, left);
-        const bool asked = rows_answer(&row, s, rules, list[i], r);
-        if (asked && !rows_write(out, image, &row)) return false;
-        n -= asked;
-        list[i] = list[--left];
-    }
-    return true;
-}
-
+/* Asking for everything teaches most. */
 static bool train_detections(FILE *out, const char *image, const scene *s, const rows_rules *rules, unsigned n, rng *r) {
     rows_row row;
     for (unsigned i = 0; i < n; i++) {
-        const bool all = i == 0 ? rng_chance(r, n == 1 ? 0.5 : 0.9) : false;
-        if (!rows_detect(&row, s, rules, all, r) || !rows_write(out, image, &row)) return false;
+        rows_detect(&row, s, rules, i == 0 && rng_chance(r, n == 1 ? 0.5 : 0.9), r);
+        if (!rows_write(out, image, &row)) return false;
     }
     return true;
 }
@@ -189,12 +206,36 @@ static bool train_detections(FILE *out, const char *image, const scene *s, const
 bool rows_train(FILE *out, const char *image, const scene *s, const rows_rules *rules, rng *r) {
     unsigned n[ROWS_TASKS];
     rows_row row;
+    asking a = asking_start();
     for (unsigned i = 0; i < ROWS_TASKS; i++) n[i] = amount(rules->expected[i], r);
-    bool fine = train_captions(out, image, s, rules, n[ROWS_CAPTION], r) && train_detections(out, image, s, rules, n[ROWS_DETECT], r) &&
-                train_answers(out, image, s, rules, n[ROWS_ANSWER], r);
+    bool fine = train_captions(out, image, s, rules, n[ROWS_CAPTION], r) && train_detections(out, image, s, rules, n[ROWS_DETECT], r);
+    for (unsigned i = 0; i < n[ROWS_ANSWER] && fine && asking_next(&row, &a, s, rules, r); i++) fine = rows_write(out, image, &row);
     for (unsigned i = 0; i < n[ROWS_SEGMENT] && rules->codec && fine; i++) fine = rows_segment(&row, s, rules, r) && rows_write(out, image, &row);
-    /* Most pictures have no word: a few of them teach that. */
+    rows_ocr(&row, s);
     for (unsigned i = 0; i < n[ROWS_OCR] && fine; i++)
-        if (rows_ocr(&row, s) && (row.suffix[0] || rng_chance(r, 0.08))) fine = rows_write(out, image, &row);
+        if (row.suffix[0] || rng_chance(r, OCR_NONE)) fine = rows_write(out, image, &row);
     return fine;
+}
+
+/* ---- Lines for judging ---- */
+
+static bool judge_write(FILE *out, const char *image, const rows_row *row) {
+    return fprintf(out, "{\"image\":\"%s\",\"prompt\":\"%s\",\"prefix\":\"%s\",\"suffix\":\"%s\",\"kind\":\"%s\"}\n", image, row->prefix, row->prefix, row->suffix,
+                   row->kind) > 0;
+}
+
+bool rows_judge(FILE *const sheets[ROWS_SHEETS], const char *image, const scene *s, const rows_rules *rules, rng *r) {
+    rows_row row;
+    asking a = asking_start();
+    bool fine = true;
+    for (unsigned i = 0; i < NAMES_LANGUAGES && fine; i++) {
+        rows_caption(&row, s, (names_language)i);
+        fine = judge_write(sheets[SHEET_CAPTION_EN + i], image, &row);
+    }
+    fine = fine && asking_next(&row, &a, s, rules, r) && judge_write(sheets[SHEET_ANSWER], image, &row);
+    rows_detect(&row, s, rules, rng_chance(r, 0.5), r);
+    fine = fine && judge_write(sheets[SHEET_DETECT], image, &row);
+    fine = fine && rows_segment(&row, s, rules, r) && judge_write(sheets[SHEET_SEGMENT], image, &row);
+    rows_ocr(&row, s);
+    return fine && ((!row.suffix[0] && !rng_chance(r, OCR_NONE)) || judge_write(sheets[SHEET_OCR], image, &row));
 }

@@ -23,7 +23,7 @@ typedef struct rows_rules {
     const scene_rules *scene;
     double expected[ROWS_TASKS];         /* rows a picture; fractions by chance */
     bool language[NAMES_LANGUAGES];
-    const pali_mask_codec *codec;        /* NULL: no segment rows */
+    const pali_mask_codec *codec;        /* NULL: no segment rows for training */
 } rows_rules;
 
 /* One row without its picture. */
@@ -32,16 +32,27 @@ typedef struct rows_row {
     const char *kind;                    /* what it tests, for tables: "en", "colour", "absent" ... */
 } rows_row;
 
-bool rows_caption(rows_row *row, const scene *s, names_language language);
+void rows_caption(rows_row *row, const scene *s, names_language language);
+/* False: nothing of that kind can be asked. */
 bool rows_answer(rows_row *row, const scene *s, const rows_rules *rules, question_kind kind, rng *r);
 /* all: every thing of the scene is asked for; otherwise some, one absent among them at times, or only absent ones. */
-bool rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool all, rng *r);
-bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, rng *r); /* False also where the codec fails */
-bool rows_ocr(rows_row *row, const scene *s);
+void rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool all, rng *r);
+bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, rng *r); /* False: the codec failed */
+void rows_ocr(rows_row *row, const scene *s);
 
-/* A line of JSONL. */
+/* A line of JSONL for training. */
 bool rows_write(FILE *out, const char *image, const rows_row *row);
 /* The training rows of a scene, by chance. */
 bool rows_train(FILE *out, const char *image, const scene *s, const rows_rules *rules, rng *r);
+
+/* ---- For judging: a file a task, at most a row a picture ---- */
+
+typedef enum rows_sheet { SHEET_CAPTION_EN, SHEET_CAPTION_ES, SHEET_CAPTION_FR, SHEET_ANSWER, SHEET_DETECT, SHEET_SEGMENT, SHEET_OCR, ROWS_SHEETS } rows_sheet;
+
+extern const char *const rows_sheet_names[ROWS_SHEETS]; /* "caption-en" and so on */
+
+/* The rows of a scene: the prefix also as "prompt", as `paligemma run --batch` reads it, and the row's kind. Without a codec
+ * the suffixes of segment rows lack the mask's tokens: masks are judged by the truth. */
+bool rows_judge(FILE *const sheets[ROWS_SHEETS], const char *image, const scene *s, const rows_rules *rules, rng *r);
 
 #endif
