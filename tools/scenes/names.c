@@ -135,6 +135,28 @@ void thing_plural(char out[NAMES_TEXT], const thing *t) {
         (void)snprintf(out, NAMES_TEXT, "%s %s", names_colours[t->colour].name[NAMES_EN], names_shapes[t->kind].plural);
 }
 
+unsigned thing_number(const thing *t) {
+    const unsigned n_emoji = NAMES_KINDS + NAMES_NOVEL_KINDS;
+    return t->class == THING_EMOJI ? t->kind : t->class == THING_SHAPE ? n_emoji + t->kind * NAMES_COLOURS + t->colour : THING_NUMBERS - 1;
+}
+
+static thing thing_of(unsigned number) {
+    const unsigned n_emoji = NAMES_KINDS + NAMES_NOVEL_KINDS;
+    if (number < n_emoji) return (thing){.class = THING_EMOJI, .kind = number};
+    number -= n_emoji;
+    return number == NAMES_SHAPES * NAMES_COLOURS ? (thing){.class = THING_WORD} : (thing){THING_SHAPE, number / NAMES_COLOURS, number % NAMES_COLOURS, ""};
+}
+
+bool thing_parse(thing *t, const char *name) {
+    for (unsigned i = 0; i < THING_NUMBERS; i++) {
+        char other[NAMES_TEXT];
+        *t = thing_of(i);
+        thing_name(other, t);
+        if (!strcmp(name, other)) return true;
+    }
+    return false;
+}
+
 const char *names_article(const char *name) {
     return strchr("aeio", name[0]) ? "an" : "a"; /* no name begins with a u */
 }

@@ -57,6 +57,11 @@ void thing_name(char out[NAMES_TEXT], const thing *t);
 void thing_caption(char out[NAMES_TEXT], const thing *t, names_language language);
 /* "cats", "red circles", "words" */
 void thing_plural(char out[NAMES_TEXT], const thing *t);
+/* What is called so in English; false: nothing is. */
+bool thing_parse(thing *t, const char *name);
+/* A number below THING_NUMBERS for each name. */
+unsigned thing_number(const thing *t);
+#define THING_NUMBERS (NAMES_KINDS + NAMES_NOVEL_KINDS + NAMES_SHAPES * NAMES_COLOURS + 1)
 /* "a", "an" */
 const char *names_article(const char *name);
 

@@ -1,0 +1,117 @@
+#include "detection.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define RECALLS 101
+
+double detection_iou(const double a[4], const double b[4]) {
+    const double w = fmin(a[2], b[2]) - fmax(a[0], b[0]), h = fmin(a[3], b[3]) - fmax(a[1], b[1]);
+    if (w <= 0 || h <= 0) return 0;
+    return w * h / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h);
+}
+
+bool detection_add(detection_list *list, const detection_box *box) {
+    if (list->n == list->capacity) {
+        const size_t capacity = list->capacity ? 2 * list->capacity : 256;
+        detection_box *grown = realloc(list->items, capacity * sizeof *grown);
+        if (!grown) return false;
+        list->items = grown;
+        list->capacity = capacity;
+    }
+    list->items[list->n] = *box;
+    list->items[list->n].order = list->n;
+    list->n++;
+    return true;
+}
+
+void detection_free(detection_list *list) {
+    free(list->items);
+    *list = (detection_list){0};
+}
+
+static int sign(double d) {
+    return (d > 0) - (d < 0);
+}
+
+/* By class and picture. */
+static int by_place(const void *a, const void *b) {
+    const detection_box *p = a, *q = b;
+    if (p->class != q->class) return p->class < q->class ? -1 : 1;
+    return p->picture == q->picture ? 0 : p->picture < q->picture ? -1 : 1;
+}
+
+/* By class, the surest first. */
+static int by_score(const void *a, const void *b) {
+    const detection_box *p = a, *q = b;
+    if (p->class != q->class) return p->class < q->class ? -1 : 1;
+    return p->score != q->score ? sign(q->score - p->score) : p->order < q->order ? -1 : 1;
+}
+
+/* Takes the free object that overlaps the answer most. */
+static void match(detection_box *answer, detection_list *objects) {
+    detection_box *best = NULL;
+    answer->iou = 0;
+    detection_box *first = objects->n ? bsearch(answer, objects->items, objects->n, sizeof *first, by_place) : NULL;
+    if (!first) return;
+    while (first > objects->items && by_place(first - 1, answer) == 0) first--;
+    for (detection_box *o = first; o < objects->items + objects->n && by_place(o, answer) == 0; o++) {
+        const double iou = detection_iou(o->box, answer->box);
+        if (o->taken || iou < DETECTION_IOU || iou <= answer->iou) continue;
+        answer->iou = iou;
+        best = o;
+    }
+    if (best) best->taken = true;
+}
+
+/* answers: n of one class, the surest first. precision has room for n. */
+static double average_precision(const detection_box *answers, size_t n, size_t n_objects, double *precision) {
+    size_t n_true = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_true += answers[i].iou > 0;
+        precision[i] = (double)n_true / (double)(i + 1);
+    }
+    for (size_t i = n; i > 1; i--) precision[i - 2] = fmax(precision[i - 2], precision[i - 1]);
+    double sum = 0;
+    size_t at = 0;
+    n_true = n ? answers[0].iou > 0 : 0; /* of answers 0 .. at */
+    for (size_t r = 0; r < RECALLS; r++) {
+        while (at < n && (RECALLS - 1) * n_true < r * n_objects)
+            if (++at < n) n_true += answers[at].iou > 0;
+        if (at < n) sum += precision[at];
+    }
+    return sum / RECALLS;
+}
+
+/* The end of the class's items from `from` on. */
+static size_t class_end(const detection_list *list, size_t from, unsigned class) {
+    while (from < list->n && list->items[from].class == class) from++;
+    return from;
+}
+
+bool detection_measure(detection_figures *out, detection_list *objects, detection_list *answers, unsigned n_classes) {
+    double *precision = malloc((answers->n + 1) * sizeof *precision), iou = 0, ap = 0;
+    *out = (detection_figures){.n_objects = objects->n, .n_answers = answers->n};
+    if (!precision) return false;
+    if (objects->n) qsort(objects->items, objects->n, sizeof *objects->items, by_place);
+    if (answers->n) qsort(answers->items, answers->n, sizeof *answers->items, by_score);
+    for (size_t i = 0; i < answers->n; i++) {
+        match(&answers->items[i], objects);
+        out->n_matched += answers->items[i].iou > 0;
+        iou += answers->items[i].iou;
+    }
+    size_t o = 0, a = 0;
+    for (unsigned c = 0; c < n_classes; c++) {
+        const size_t o_end = class_end(objects, o, c), a_end = class_end(answers, a, c);
+        if (o_end > o) {
+            out->n_classes++;
+            ap += average_precision(answers->items + a, a_end - a, o_end - o, precision);
+        }
+        o = o_end;
+        a = a_end;
+    }
+    out->ap50 = out->n_classes ? ap / (double)out->n_classes : 0;
+    out->mean_iou = out->n_matched ? iou / (double)out->n_matched : 0;
+    free(precision);
+    return true;
+}
