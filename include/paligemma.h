@@ -651,7 +651,8 @@ typedef enum pali_train_event_kind {
     PALI_TRAIN_LOGGED = 2,  /* loss, lr, grad_norm, n_tokens, ms since the last such event */
     PALI_TRAIN_EVAL = 3,    /* loss and accuracy over the validation data, n_tokens of its answers, ms */
     PALI_TRAIN_SAVED = 4,   /* text: the folder of a checkpoint */
-    PALI_TRAIN_BAD_ROW = 5  /* text: file, line and what is wrong; the row is left out */
+    PALI_TRAIN_BAD_ROW = 5, /* text: file, line and what is wrong; the row is left out */
+    PALI_TRAIN_SAMPLE = 6   /* prefix, want, got: a row, and what the model answers to it now */
 } pali_train_event_kind;
 
 typedef struct pali_train_event {
@@ -664,6 +665,7 @@ typedef struct pali_train_event {
     double loss, lr, grad_norm, accuracy, ms; /* grad_norm: before clipping; accuracy: share of tokens that are the likeliest */
     uint64_t n_tokens;
     const char *text;
+    const char *prefix, *want, *got;
 } pali_train_event;
 
 /* Non-zero: save a checkpoint after the last complete update, and stop. */
@@ -708,6 +710,7 @@ typedef struct pali_train_options {
     uint64_t eval_steps;       /* 0: at the end only */
     uint64_t save_steps;       /* 500; 0: at the end only */
     uint64_t save_total_limit; /* 0: all checkpoints are kept; otherwise the last so many */
+    uint64_t samples;          /* 0: rows of val_data, or else of the data, that are answered whenever it validates, to be read in the log */
     int32_t n_threads;         /* 0: physical cores; results do not depend on it */
     int32_t force;             /* 1: begin even if it does not seem to fit into memory */
     pali_train_fn on_event;    /* may be NULL */

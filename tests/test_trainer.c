@@ -38,6 +38,8 @@ typedef struct record {
     double loss[MAX_STEPS], norm[MAX_STEPS], lr[MAX_STEPS];
     uint64_t n_parameters, n_steps;
     pali_train_event eval;
+    size_t n_samples;
+    char got[4][256], want[4][64]; /* of the last samples */
 } record;
 
 static int on_event(void *user, const pali_train_event *e) {
@@ -58,6 +60,10 @@ static int on_event(void *user, const pali_train_event *e) {
     case PALI_TRAIN_EVAL: r->eval = *e; break;
     case PALI_TRAIN_SAVED: r->n_saved++; break;
     case PALI_TRAIN_BAD_ROW: r->n_bad++; break;
+    case PALI_TRAIN_SAMPLE:
+        (void)snprintf(r->got[r->n_samples % 4], sizeof *r->got, "%s", e->got);
+        (void)snprintf(r->want[r->n_samples++ % 4], sizeof *r->want, "%s|%s", e->prefix, e->want);
+        break;
     }
     return 0;
 }
@@ -184,6 +190,74 @@ static void stops_and_goes_on(void **state) {
     assert_true(r.n_steps == 5 && r.n == 0 && r.eval.loss == straight.eval.loss && r.eval.accuracy == straight.eval.accuracy);
 }
 
+/* The answer of the result to a row of the data, which is one JSON object a line. */
+static void answer_of(char out[256], const char *adapter, size_t row, int32_t max_tokens) {
+    char *text, path[512];
+    size_t n;
+    json_t *line;
+    pali_adapter *a;
+    pali_session *s;
+    pali_image *picture;
+    pali_result *result;
+    pali_sequence sequence = {.struct_size = sizeof sequence};
+    pali_generate_options o;
+    assert_int_equal(file_read(&text, &n, DATA, 1 << 20), PALI_OK);
+    const char *at = text;
+    for (size_t i = 0; i < row; i++) at = strchr(at, '\n') + 1;
+    assert_int_equal(json_parse(&line, at, strcspn(at, "\n"), "row"), PALI_OK);
+    (void)snprintf(path, sizeof path, PALI_TEST_DATA "/train/%s", json_string_value(json_object_get(line, "image")));
+    assert_int_equal(pali_image_load(&picture, path), PALI_OK);
+    assert_int_equal(pali_adapter_load(&a, g_model, folder(adapter)), PALI_OK);
+    assert_int_equal(pali_session_new(&s, g_model, NULL), PALI_OK);
+    const pali_adapter_use use = {.adapter = a, .scale = 1};
+    assert_int_equal(pali_session_set_adapters(s, &use, 1), PALI_OK);
+    pali_generate_options_init(&o);
+    o.max_tokens = max_tokens;
+    const pali_image *const pictures[] = {picture};
+    assert_int_equal(pali_generate(s, pictures, 1, json_string_value(json_object_get(line, "prefix")), &o, &result), PALI_OK);
+    assert_int_equal(pali_result_get(result, 0, &sequence), PALI_OK);
+    (void)snprintf(out, 256, "%s", sequence.text);
+    pali_result_free(result);
+    pali_session_free(s);
+    pali_adapter_free(a);
+    pali_image_free(picture);
+    json_decref(line);
+    mem_free(text);
+}
+
+/* They are what the adapter answers, they change no bit of it, and those of a validation that is stopped are made up for. */
+static void shows_samples(void **state) {
+    (void)state;
+    record r;
+    pali_train_options o = options_of(&r);
+    o.method = PALI_TRAIN_LORA;
+    o.lr = 1e-2;
+    o.max_steps = 4;
+    o.lora_dropout = 0.2;
+    finetune("silent", &o);
+    o = options_of(&r);
+    o.method = PALI_TRAIN_LORA;
+    o.lr = 1e-2;
+    o.max_steps = 4;
+    o.lora_dropout = 0.2;
+    o.samples = 2;
+    o.eval_steps = 2;
+    r.stop_at = 10; /* after two pieces of work an update, two samples after the second, and a sample of the end */
+    assert_int_equal(pali_finetune(g_model, DATA, folder("shown"), &o), PALI_ERR_CANCELLED);
+    assert_int_equal(r.n_samples, 2);
+    r = (record){0};
+    o.resume = "";
+    finetune("shown", &o);
+    assert_same_adapter("shown", "silent");
+    assert_int_equal(r.n_samples, 2);
+    for (size_t i = 0; i < 2; i++) {
+        char expected[256];
+        answer_of(expected, "shown", i * 7 / 2, 400);
+        assert_true(*r.got[i] && strlen(r.want[i]) > 3);
+        if (strncmp(expected, r.got[i], strlen(r.got[i])) != 0) fail_msg("sample %zu is \"%s\", the adapter answers \"%s\"", i, r.got[i], expected);
+    }
+}
+
 static void refuses(void **state) {
     (void)state;
     record r;
@@ -202,6 +276,7 @@ static void refuses(void **state) {
     REFUSED(grad_accum, 0, "grad_accum");
     REFUSED(label_smoothing, 1, "label_smoothing");
     REFUSED(beta2, 1, "beta2");
+    REFUSED(samples, 10001, "samples");
     REFUSED(optimizer, "adamwx", "adamwx");
     REFUSED(schedule, "square", "square");
     REFUSED(train, "img,nothing", "nothing");
@@ -235,6 +310,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_transformers),
         cmocka_unit_test(stops_and_goes_on),
+        cmocka_unit_test(shows_samples),
         cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, group_begin, group_end);

@@ -47,6 +47,9 @@ static int on_event(void *user, const pali_train_event *e) {
     case PALI_TRAIN_START: begin(w, e); break;
     case PALI_TRAIN_LOGGED: w->logged = *e; break;
     case PALI_TRAIN_EVAL: w->eval = *e; break;
+    case PALI_TRAIN_SAMPLE:
+        if (w->c->stderr_is_terminal) cli_note(w->c, "step %llu: %s: %s (wanted: %s)", (unsigned long long)e->step, e->prefix, e->got, e->want);
+        break;
     case PALI_TRAIN_BAD_ROW: cli_note(w->c, "finetune: %s", e->text); break;
     default: break;
     }
@@ -92,6 +95,7 @@ static void options_fill(pali_train_options *o, const args *a) {
     o->seed = a->train_seed;
     o->logging_steps = a->logging_steps;
     o->eval_steps = a->eval_steps;
+    o->samples = a->train_samples;
     o->save_steps = a->save_steps;
     o->save_total_limit = a->save_limit;
     o->n_threads = (int32_t)a->n_threads;

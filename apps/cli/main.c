@@ -43,12 +43,20 @@ double cli_clock_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
+/* Bytes of the control character at text: C0 but tab and newline, DEL, and C1, which UTF-8 writes as c2 80 to c2 9f. 0: none. */
+static size_t control_length(const unsigned char *text, size_t n) {
+    if (text[0] == 0x7f || (text[0] < 0x20 && text[0] != '\n' && text[0] != '\t')) return 1;
+    return n >= 2 && text[0] == 0xc2 && text[1] >= 0x80 && text[1] <= 0x9f ? 2 : 0;
+}
+
 /* One line on stderr; whatever control characters a file name or message brings are replaced. */
 CLI_PRINTF(2, 0) static void print_error(cli *c, const char *format, va_list list) {
     char text[2048];
     (void)vsnprintf(text, sizeof text, format, list);
-    for (char *p = text; *p; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
+    const size_t n = strlen(text);
+    for (size_t i = 0, n_control; i < n; i += n_control ? n_control : 1) {
+        n_control = control_length((unsigned char *)text + i, n - i);
+        if (n_control || text[i] == '\n' || text[i] == '\t') memset(text + i, '?', n_control ? n_control : 1);
     }
     cli_progress_clear(c);
     (void)fprintf(stderr, "paligemma: %s\n", text);
@@ -114,12 +122,6 @@ static int write_failed(cli *c) {
 
 int cli_write(cli *c, const void *bytes, size_t n_bytes) {
     return fwrite(bytes, 1, n_bytes, c->out) == n_bytes ? CLI_OK : write_failed(c);
-}
-
-/* Bytes of the control character at text: C0 but tab and newline, DEL, and C1, which UTF-8 writes as c2 80 to c2 9f. 0: none. */
-static size_t control_length(const unsigned char *text, size_t n) {
-    if (text[0] == 0x7f || (text[0] < 0x20 && text[0] != '\n' && text[0] != '\t')) return 1;
-    return n >= 2 && text[0] == 0xc2 && text[1] >= 0x80 && text[1] <= 0x9f ? 2 : 0;
 }
 
 int cli_write_text(cli *c, const char *text, size_t n_bytes) {

@@ -3,10 +3,14 @@
 
 #include <math.h>
 
+#include "base/mem.h"
+#include "infer/generate.h"
+#include "infer/plan.h"
 #include "train/trainer.h"
 
 #define COUNT_MAX ((uint64_t)1 << 40)
 #define BATCH_MAX 65536u
+#define SAMPLES_MAX 10000u
 
 void pali_train_options_init(pali_train_options *options) {
     *options = (pali_train_options){.struct_size = sizeof *options, .lr = 5e-5, .beta1 = -1, .beta2 = -1, .eps = -1, .momentum = -1,
@@ -33,7 +37,7 @@ static pali_status numbers_check(const pali_train_options *o) {
         const char *name;
     } counts[] = {{o->max_steps, 0, COUNT_MAX, "max_steps"}, {o->batch_size, 1, BATCH_MAX, "batch_size"}, {o->grad_accum, 1, COUNT_MAX, "grad_accum"},
                   {o->logging_steps, 0, COUNT_MAX, "logging_steps"}, {o->eval_steps, 0, COUNT_MAX, "eval_steps"}, {o->save_steps, 0, COUNT_MAX, "save_steps"},
-                  {o->save_total_limit, 0, COUNT_MAX, "save_total_limit"}};
+                  {o->save_total_limit, 0, COUNT_MAX, "save_total_limit"}, {o->samples, 0, SAMPLES_MAX, "samples"}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) STATUS_TRY(real_check(reals[i].x, reals[i].low, reals[i].high, reals[i].name));
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) STATUS_TRY(count_check(counts[i].n, counts[i].low, counts[i].high, counts[i].name));
     return PALI_OK;
@@ -96,8 +100,45 @@ static pali_status loss_read(trainer_options *out, const pali_train_options *o) 
     return PALI_OK;
 }
 
+/* ---- Answers while training ---- */
+
+typedef struct answerer {
+    const tokenizer *t;
+    int n_threads;
+} answerer;
+
+/* A session for each answer: the weights are others every time. */
+static pali_status answer_make(void *user, char **out, const model *m, const image *const *pictures, size_t n_pictures, const int32_t *ids, size_t n_ids,
+                               size_t max_tokens) {
+    const answerer *a = user;
+    const request q = {.images = pictures, .n_images = n_pictures, .ids = ids, .n_ids = n_ids};
+    pali_generate_options o;
+    session s;
+    result *r = NULL;
+    pali_generate_options_init(&o);
+    o.max_tokens = max_tokens < INT32_MAX ? (int32_t)max_tokens : INT32_MAX;
+    STATUS_TRY(session_init(&s, m, a->t, a->n_threads));
+    pali_status status = generate(&s, &q, &o, &r);
+    session_free(&s);
+    if (status != PALI_OK) return status;
+    *out = mem_copy_string(r->sequences[0].text);
+    result_free(r);
+    return *out ? PALI_OK : status_no_memory(1);
+}
+
+/* Of a picture, and prompt and answer of usual length. */
+static pali_status answer_need(uint64_t *out, const model *m, int n_threads) {
+    const weights_memory none = {0};
+    const plan_request q = {.n_threads = n_threads, .n_images = 1, .n_text_tokens = 64, .max_tokens = 64, .n_beams = 1, .n_sequences = 1};
+    pali_memory_plan p;
+    STATUS_TRY(plan_make(&p, m, &none, &q));
+    *out = p.features + p.activations + p.kv_cache + p.logits;
+    return PALI_OK;
+}
+
 pali_status pali_finetune(const pali_model *handle, const char *data, const char *output, const pali_train_options *options) {
     pali_train_options o;
+    answerer answers;
     API_NEED_AS(handle, "model");
     API_NEED(data);
     API_NEED(output);
@@ -109,10 +150,12 @@ pali_status pali_finetune(const pali_model *handle, const char *data, const char
                              .lr = o.lr, .warmup = o.warmup_steps, .epochs = o.epochs, .max_steps = o.max_steps, .batch_size = (size_t)o.batch_size,
                              .grad_accum = (size_t)o.grad_accum, .max_grad_norm = o.max_grad_norm, .shuffle = !o.no_shuffle, .seed = o.seed,
                              .logging_steps = (size_t)o.logging_steps, .eval_steps = (size_t)o.eval_steps, .save_steps = (size_t)o.save_steps,
-                             .save_limit = (size_t)o.save_total_limit, .n_threads = o.n_threads, .force = o.force != 0, .on_event = o.on_event, .user = o.user};
+                             .save_limit = (size_t)o.save_total_limit, .n_samples = (size_t)o.samples, .answer = answer_make, .answer_user = &answers, .n_threads = o.n_threads, .force = o.force != 0, .on_event = o.on_event, .user = o.user};
     STATUS_TRY(what_read(&inner.what, &o, handle->m));
     STATUS_TRY(optimizer_read(&inner.optimizer, &o, output));
     STATUS_TRY(schedule_kind_named(&inner.schedule, o.schedule ? o.schedule : "linear"));
     STATUS_TRY(loss_read(&inner, &o));
+    answers = (answerer){handle->t, o.n_threads};
+    if (o.samples) STATUS_TRY(answer_need(&inner.answer_bytes, handle->m, o.n_threads));
     return trainer_run(handle->m, handle->t, &inner);
 }

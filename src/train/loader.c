@@ -299,3 +299,13 @@ void loader_close(loader *l) {
     pthread_mutex_destroy(&l->lock);
     mem_free(l);
 }
+
+/* ---- A row by itself ---- */
+
+void loader_item_load(loader_item *item, const loader_options *o, uint64_t epoch, size_t row) {
+    item_make(item, o, epoch, row);
+}
+
+void loader_item_free(loader_item *item) {
+    item_free(item);
+}

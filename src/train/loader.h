@@ -60,6 +60,10 @@ typedef struct loader_options {
     size_t micro;
 } loader_options;
 
+/* Row `row` of the data as it is in an epoch; if that fails item->status says so. Any thread; loader_item_free it. */
+void loader_item_load(loader_item *item, const loader_options *o, uint64_t epoch, size_t row);
+void loader_item_free(loader_item *item);
+
 typedef struct loader loader;
 
 /* What the options point to must stay. */

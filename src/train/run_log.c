@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -97,4 +98,24 @@ pali_status run_log_add_eval(run_log *l, const run_log_eval *v) {
                                        "eval_tokens", (json_int_t)v->n_targets, "ms", v->ms)));
     STATUS_TRY(board_add(l, "eval/loss", v->loss));
     return board_add(l, "eval/accuracy", v->accuracy);
+}
+
+/* Markdown, as TensorBoard shows texts. */
+static pali_status board_text(run_log *l, size_t index, const answered *a) {
+    char tag[64];
+    const size_t n = strlen(a->prefix) + strlen(a->want) + strlen(a->got) + 64;
+    if (!l->board.path || n > EVENTS_MAX_TEXT) return PALI_OK;
+    char *text = mem_alloc(n, 1);
+    if (!text) return status_no_memory(n);
+    (void)snprintf(tag, sizeof tag, "samples/%zu", index);
+    (void)snprintf(text, n, "**%s**  \nwant: %s  \ngot: %s", a->prefix, a->want, a->got);
+    pali_status s = events_text(&l->board, (int64_t)l->state->global_step, tag, text);
+    mem_free(text);
+    return s;
+}
+
+pali_status run_log_add_sample(run_log *l, size_t index, const answered *a) {
+    STATUS_TRY(line_write(l, json_pack("{s:I, s:s, s:I, s:s, s:s, s:s}", "step", (json_int_t)l->state->global_step, "kind", "sample", "line", (json_int_t)a->line, "prefix",
+                                       a->prefix, "want", a->want, "got", a->got)));
+    return board_text(l, index, a);
 }

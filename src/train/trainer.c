@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/dir.h"
 #include "base/mem.h"
+#include "train/answered.h"
 #include "train/checkpoint.h"
 #include "train/clip.h"
 #include "train/loader.h"
@@ -191,7 +192,8 @@ static loader_options loader_of(trainer *t, dataset *d, order *o) {
                             .filter = (resize_filter)t->base->cfg.resample, .cache = t->cache};
 }
 
-static pali_status eval_run(trainer *t) {
+/* Of the rows' loss. */
+static pali_status eval_loss(trainer *t) {
     const sample_mean mean = t->o->mean == SAMPLE_EXAMPLE_MEAN ? SAMPLE_EXAMPLE_MEAN : SAMPLE_TOKEN_MEAN_WINDOW;
     const loader_options options = loader_of(t, &t->val, &t->val_order);
     const double begin = clock_ms();
@@ -206,13 +208,54 @@ static pali_status eval_run(trainer *t) {
     t->log_ms += v.ms; /* is no part of the next update's time */
     if (!isfinite(v.loss)) return status_fail(PALI_ERR_ARGUMENT, "step %zu: the validation loss is not a number; checkpoints from before are kept", t->state.global_step);
     STATUS_TRY(run_log_add_eval(&t->log, &v));
-    t->sums.eval_due = false;
     pali_train_event event = {.kind = PALI_TRAIN_EVAL, .loss = v.loss, .accuracy = v.accuracy, .n_tokens = n, .ms = v.ms};
     return emit(t, &event);
 }
 
+static bool evaluates(const trainer *t) {
+    return t->val.n || t->o->n_samples;
+}
+
+/* n rows that lie evenly in the file, which has those of one picture next to one another. */
+static pali_status samples_answer(trainer *t, answered *out, size_t n) {
+    dataset *d = t->val.n ? &t->val : &t->data;
+    const loader_options rows = loader_of(t, d, NULL);
+    for (size_t i = 0; i < n; i++) {
+        pali_train_event event = {.kind = PALI_TRAIN_WORK};
+        STATUS_TRY(answered_make(&out[i], &rows, i * d->n / n, t->what.view, t->o->answer, t->o->answer_user));
+        STATUS_TRY(emit(t, &event));
+    }
+    return PALI_OK;
+}
+
+static pali_status samples_log(trainer *t, const answered *list, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (!list[i].line) continue;
+        pali_train_event event = {.kind = PALI_TRAIN_SAMPLE, .prefix = list[i].prefix, .want = list[i].want, .got = list[i].got};
+        STATUS_TRY(run_log_add_sample(&t->log, i, &list[i]));
+        STATUS_TRY(emit(t, &event));
+    }
+    return PALI_OK;
+}
+
+/* Answers first: if they are stopped nothing is logged, and all of it is made up for. */
+static pali_status eval_run(trainer *t) {
+    const size_t n_rows = t->val.n ? t->val.n : t->data.n, n = t->o->n_samples < n_rows ? t->o->n_samples : n_rows;
+    const double begin = clock_ms();
+    answered *list = n ? mem_calloc(n, sizeof *list) : NULL;
+    pali_status s = !n || list ? PALI_OK : status_no_memory(n * sizeof *list);
+    if (s == PALI_OK) s = samples_answer(t, list, n);
+    t->log_ms += clock_ms() - begin;
+    if (s == PALI_OK && t->val.n) s = eval_loss(t);
+    t->sums.eval_due &= s != PALI_OK;
+    if (s == PALI_OK) s = samples_log(t, list, n);
+    for (size_t i = 0; list && i < n; i++) answered_free(&list[i]);
+    mem_free(list);
+    return s;
+}
+
 static pali_status eval_if_due(trainer *t) {
-    return t->sums.eval_due && t->val.n ? eval_run(t) : PALI_OK;
+    return t->sums.eval_due && evaluates(t) ? eval_run(t) : PALI_OK;
 }
 
 /* ---- Checkpoints ---- */
@@ -265,7 +308,7 @@ static pali_status step(trainer *t) {
     STATUS_TRY(update_run(t, &log));
     STATUS_TRY(prune(t)); /* the loss of what was saved is a number */
     if (is_due(t, t->o->logging_steps)) STATUS_TRY(update_log(t, &log));
-    t->sums.eval_due = t->val.n && is_due(t, t->o->eval_steps);
+    t->sums.eval_due = evaluates(t) && is_due(t, t->o->eval_steps);
     STATUS_TRY(eval_if_due(t));
     return is_due(t, t->o->save_steps) ? save(t, t->state.global_step == t->schedule.total) : PALI_OK;
 }
@@ -303,6 +346,7 @@ static pali_status data_open(trainer *t) {
 static pali_status memory_check(trainer *t) {
     const trainer_options *o = t->o;
     STATUS_TRY(train_plan_make(&t->plan, &t->e, t->base, &o->what, &o->optimizer, &t->data, &t->rules, o->batch_size));
+    if (o->n_samples) t->plan.needed += o->answer_bytes;
     if (o->force || t->plan.needed <= t->plan.available) return PALI_OK;
     return status_fail(PALI_ERR_MEMORY, "memory: training needs %.1f GB beside the model's files, %.1f GB are available", (double)t->plan.needed * 1e-9,
                        (double)t->plan.available * 1e-9);

@@ -9,6 +9,7 @@
 
 #include "input/tokenizer.h"
 #include "tensor/xent.h"
+#include "train/answered.h"
 #include "train/optim.h"
 #include "train/sample.h"
 #include "train/schedule.h"
@@ -33,6 +34,10 @@ typedef struct trainer_options {
     bool shuffle;
     uint64_t seed;
     size_t logging_steps, eval_steps, save_steps, save_limit; /* eval and save 0: at the end only; save_limit 0: none */
+    size_t n_samples;        /* rows that are answered when it validates */
+    answer_fn answer;        /* by this */
+    void *answer_user;
+    uint64_t answer_bytes;   /* memory that it takes */
     int n_threads;
     bool force;
     pali_train_fn on_event;

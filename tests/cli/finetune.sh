@@ -45,6 +45,17 @@ losses one >one.log
 losses lora >lora.log
 same one.log lora.log
 
+# Samples are in the log, and change nothing else.
+train 0 samples --method lora --max-steps 8 --val train.jsonl --eval-steps 4 --warmup-steps 2 --samples 2
+same samples/adapter_model.safetensors lora/adapter_model.safetensors
+jq -es '[.[] | select(.kind == "sample")] | [.[].step] == [4, 4, 8, 8] and [.[].line] == [1, 2, 1, 2] and .[2].prefix == "caption en" and .[2].want == "a wide land" and all(.got | type == "string")' \
+    samples/log.jsonl >/dev/null || say_failure "samples: $(cat samples/log.jsonl)"
+jq -c 'select(.kind != "sample")' samples/log.jsonl | sed 's/,"ms":[^}]*//' >samples.log
+jq -c . lora/log.jsonl | sed 's/,"ms":[^}]*//' | cmp -s - samples.log || say_failure "other lines of the log"
+train 0 samples2 --method lora --max-steps 1 --samples 9 --tensorboard samples2/board -q
+[ "$(jq -s '[.[] | select(.kind == "sample")] | length' samples2/log.jsonl)" = 3 ] || say_failure "samples without --val: $(cat samples2/log.jsonl)"
+grep -q 'samples/2' samples2/board/events.* || say_failure "samples are not in the event file"
+
 # Dropout is another run, and the same one again when it is resumed.
 train 0 drop --method lora --max-steps 4 --save-steps 2 --lora-dropout 0.3
 jq -e '.lora_dropout == 0.3' drop/adapter_config.json >/dev/null || say_failure "adapter_config.json with dropout"
