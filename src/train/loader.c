@@ -303,7 +303,9 @@ void loader_close(loader *l) {
 /* ---- A row by itself ---- */
 
 void loader_item_load(loader_item *item, const loader_options *o, uint64_t epoch, size_t row) {
-    item_make(item, o, epoch, row);
+    maker m = {.o = o, .epoch = epoch};
+    item_make(item, &m, row);
+    image_free(&m.last);
 }
 
 void loader_item_free(loader_item *item) {
