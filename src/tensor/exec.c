@@ -41,6 +41,8 @@ pali_status exec_worker_scratch(exec *e, size_t n_bytes) {
     return PALI_OK;
 }
 
+#define SUM_COLS_MAX 256u
+
 typedef struct rows_job {
     const exec *e;
     exec_rows_fn fn;
@@ -60,6 +62,11 @@ void exec_rows(exec *e, size_t n_rows, size_t cols, exec_rows_fn fn, void *conte
     if (n_rows == 0) return;
     rows_job job = {e, fn, context, n_rows, block};
     pool_run(e->pool, (n_rows + block - 1) / block, rows_task, &job);
+}
+
+size_t exec_sum_cols(const exec *e, size_t n) {
+    size_t cols = (n / (2 * e->n_workers) + 15) & ~(size_t)15; /* cache lines */
+    return cols < 16 ? 16 : cols > SUM_COLS_MAX ? SUM_COLS_MAX : cols;
 }
 
 void exec_tap(const exec *e, const char *name, int layer, const float *x, size_t rows, size_t cols) {

@@ -45,6 +45,9 @@ pali_status exec_worker_scratch(exec *e, size_t n_bytes);
 typedef void (*exec_rows_fn)(const exec *e, void *context, size_t begin, size_t end);
 void exec_rows(exec *e, size_t n_rows, size_t cols, exec_rows_fn fn, void *context);
 
+/* Columns a task of sums down the rows of [rows, n], which whoever runs it adds up in order: all threads have some. */
+size_t exec_sum_cols(const exec *e, size_t n);
+
 /* Reports x to the tap; `layer` < 0: no number in the name. */
 void exec_tap(const exec *e, const char *name, int layer, const float *x, size_t rows, size_t cols);
 

@@ -15,7 +15,6 @@
 #define EXPAND_ROWS 16u  /* of W at once: what is expanded is cut into panels while in L1 */
 #define DYT_LD (STEP + 16u) /* of transposed dy: rows of 1024 bytes would share a few sets of L1 */
 #define TILE_MIN 48u     /* rows or columns of dw a task at least, or packing costs more than it shares out */
-#define BIAS_COLS 64u
 #define BLOCK_M 96u      /* rows of dy that stay in L2 beside the panels while these take turns */
 #define BLOCK_M_MIN 48u  /* rows of dy per task at least, or panels are not worth expanding */
 
@@ -27,7 +26,7 @@ typedef struct job {
     const float *dy, *x;
     const mat *w;
     size_t m, n, k, tile_m, n_tiles;
-    size_t tile_rows, tile_cols; /* of dw */
+    size_t tile_rows, tile_cols; /* of dw; of db columns alone */
     bool accumulate;
 } job;
 
@@ -91,7 +90,7 @@ static void w_task(void *context, size_t task, size_t worker) {
 
 static void b_task(void *context, size_t task, size_t worker) {
     const job *p = context;
-    size_t c0 = task * BIAS_COLS, cols = min_of(p->n - c0, BIAS_COLS);
+    size_t c0 = task * p->tile_cols, cols = min_of(p->n - c0, p->tile_cols);
     (void)worker;
     for (size_t r = 0; r < p->m; r++) p->e->k->add(p->out + c0, p->dy + r * p->n + c0, cols);
 }
@@ -135,7 +134,8 @@ static pali_status base_backward(exec *e, float *dx, const linear_grad *g, const
     }
     if (g->b) {
         p.out = g->b;
-        pool_run(e->pool, (p.n + BIAS_COLS - 1) / BIAS_COLS, b_task, &p);
+        p.tile_cols = exec_sum_cols(e, p.n);
+        pool_run(e->pool, (p.n + p.tile_cols - 1) / p.tile_cols, b_task, &p);
     }
     return PALI_OK;
 }

@@ -43,14 +43,12 @@ void norm_layer(exec *e, float *y, const float *x, const float *w, const float *
 
 /* ---- Backward ---- */
 
-#define WEIGHT_COLS 64u /* of dw and db a task: all rows are added to them in order, whoever runs it */
-
 typedef struct backward_job {
     exec *e;
     float *dx, *dw, *db;
     float *stats; /* [rows, 2] mean, 1 / deviation */
     const float *dy, *x, *w;
-    size_t rows, n;
+    size_t rows, n, sum_cols;
     float eps;
     bool layer, accumulate;
 } backward_job;
@@ -64,7 +62,7 @@ static void backward_rows(const exec *e, void *context, size_t begin, size_t end
 
 static void weight_task(void *context, size_t task, size_t worker) {
     const backward_job *j = context;
-    size_t c = task * WEIGHT_COLS, n = j->n - c < WEIGHT_COLS ? j->n - c : WEIGHT_COLS;
+    size_t c = task * j->sum_cols, n = j->n - c < j->sum_cols ? j->n - c : j->sum_cols;
     (void)worker;
     for (size_t r = 0; r < j->rows; r++) {
         const float *dy = j->dy + r * j->n + c;
@@ -83,7 +81,8 @@ static pali_status backward_run(backward_job *j) {
     j->stats = mem_scratch_get(&e->shared, stats_floats(j->rows), sizeof *j->stats);
     if (!j->stats) return status_no_memory(stats_floats(j->rows) * sizeof *j->stats);
     exec_rows(e, j->rows, j->n, backward_rows, j);
-    if (j->dw || j->db) pool_run(e->pool, (j->n + WEIGHT_COLS - 1) / WEIGHT_COLS, weight_task, j);
+    j->sum_cols = exec_sum_cols(e, j->n);
+    if (j->dw || j->db) pool_run(e->pool, (j->n + j->sum_cols - 1) / j->sum_cols, weight_task, j);
     return PALI_OK;
 }
 

@@ -1,6 +1,7 @@
 /* xent.c: see xent.h. Two passes over the head for a block of rows. The first keeps for each row the running maximum and sum of
  * exponentials and the target's logit; the second computes the logits again, turns them into gradients in place, and multiplies
- * these by the chunk of the head while it is near. 3 products of 2 M V D flop. */
+ * these by the chunk of the head while it is near. 3 products of 2 M V D flop, and one less if the head is one chunk: then they are
+ * still there. */
 #include "tensor/xent.h"
 
 #include <math.h>
@@ -22,6 +23,7 @@ typedef struct pass {
     row_stats *stats;       /* [n_rows] */
     float *z;               /* [n_rows, n] logits of this chunk */
     size_t row0, first, n;  /* the chunk: classes first..first+n */
+    bool there;             /* z are the logits, capped, before the second pass */
     double off, on;         /* target distribution: every class, and what the target gets besides */
 } pass;
 
@@ -54,7 +56,7 @@ static void gradient_rows(const exec *e, void *context, size_t begin, size_t end
         float *z = p->z + r * p->n, weight = p->x->weights[p->row0 + r], cap = p->x->softcap;
         const row_stats *s = &p->stats[r];
         size_t t = target_column(p, r);
-        if (cap > 0) e->k->softcap(z, p->n, cap);
+        if (cap > 0 && !p->there) e->k->softcap(z, p->n, cap);
         e->k->xent_backward(z, p->n, s->max, (float)(1 / s->sum), (float)p->off, weight, cap);
         if (t == p->n) continue;
         double slope = cap > 0 ? 1 - pow((double)s->target / (double)cap, 2) : 1;
@@ -86,7 +88,7 @@ static pali_status head_pass(exec *e, pass *p, size_t n_rows, exec_rows_fn fn, f
         p->n = min_of(x->head->rows - p->first, VOCABULARY);
         mat part = mat_slice(x->head, p->first, p->n);
         STATUS_TRY(exec_check_cancel(e));
-        STATUS_TRY(linear(e, p->z, hidden, &part, NULL, n_rows, LINEAR_SET));
+        if (!p->there) STATUS_TRY(linear(e, p->z, hidden, &part, NULL, n_rows, LINEAR_SET));
         exec_rows(e, n_rows, p->n, fn, p);
         if (!dhidden) continue;
         linear_grad grad = {.w = dhead ? dhead + p->first * d : NULL};
@@ -117,8 +119,10 @@ pali_status xent_forward_backward(exec *e, xent_result *out, float *dhidden, flo
     p.z = (float *)(void *)(p.stats + min_of(x->n_rows, ROWS));
     for (p.row0 = 0; p.row0 < x->n_rows; p.row0 += ROWS) {
         size_t n_rows = min_of(x->n_rows - p.row0, ROWS);
+        p.there = false;
         STATUS_TRY(head_pass(e, &p, n_rows, stats_rows, NULL, NULL));
         block_result(&p, n_rows, out);
+        p.there = v <= VOCABULARY;
         if (dhidden) STATUS_TRY(head_pass(e, &p, n_rows, gradient_rows, dhidden, dhead));
     }
     return PALI_OK;

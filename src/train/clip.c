@@ -17,19 +17,19 @@ double clip_sum_squares(const float *x, size_t n) {
 
 typedef struct job {
     const kernels *k;
-    const param *p;
-    double *sums; /* [tasks] */
+    const params *p;
+    double *sums; /* [pieces] */
 } job;
 
 static void sum_task(void *context, size_t task, size_t worker) {
     (void)worker;
     const job *j = context;
-    const param *p = j->p;
-    size_t begin = task * RANGE, end = p->n - begin < RANGE ? p->n : begin + RANGE;
+    const params_piece piece = params_piece_at(j->p, 0, RANGE, task);
+    const param *p = &j->p->items[piece.item];
     double sum = 0;
-    for (size_t at = begin; at < end; at += CHUNK) {
+    for (size_t at = piece.begin; at < piece.end; at += CHUNK) {
         float room[CHUNK];
-        size_t n = end - at < CHUNK ? end - at : CHUNK;
+        size_t n = piece.end - at < CHUNK ? piece.end - at : CHUNK;
         if (!p->grad) j->k->to_f32[PALI_DTYPE_BF16](room, p->grad_half + at, n);
         sum += clip_sum_squares(p->grad ? p->grad + at : room, n);
     }
@@ -37,18 +37,14 @@ static void sum_task(void *context, size_t task, size_t worker) {
 }
 
 pali_status clip_norm(double *out, exec *e, const params *p) {
-    size_t max_tasks = 1;
-    double total = 0;
-    for (size_t i = 0; i < p->n; i++)
-        if ((p->items[i].n + RANGE - 1) / RANGE > max_tasks) max_tasks = (p->items[i].n + RANGE - 1) / RANGE;
-    double *sums = mem_scratch_get(&e->shared, max_tasks, sizeof *sums);
-    if (!sums) return status_no_memory(max_tasks * sizeof *sums);
+    const size_t n = params_n_pieces(p, 0, p->n, RANGE);
+    double *sums = mem_scratch_get(&e->shared, n, sizeof *sums), total = 0;
+    if (!sums) return status_no_memory(n * sizeof *sums);
+    job j = {e->k, p, sums};
+    pool_run(e->pool, n, sum_task, &j);
     for (size_t i = 0; i < p->n; i++) {
-        size_t n_tasks = (p->items[i].n + RANGE - 1) / RANGE;
-        job j = {e->k, &p->items[i], sums};
         double sum = 0;
-        pool_run(e->pool, n_tasks, sum_task, &j);
-        for (size_t t = 0; t < n_tasks; t++) sum += sums[t];
+        for (size_t t = params_n_pieces(p, i, 1, RANGE); t > 0; t--) sum += *sums++;
         total += sum;
     }
     *out = sqrt(total);

@@ -291,27 +291,25 @@ void optim_begin(optim *o, optim_rate rate) {
 
 typedef struct sweep {
     const optim *o;
-    const param *p;
-    const state *s;
+    size_t first;
 } sweep;
 
 static void sweep_task(void *context, size_t task, size_t worker) {
     (void)worker;
     const sweep *w = context;
-    size_t begin = task * RANGE, end = w->p->n - begin < RANGE ? w->p->n : begin + RANGE;
-    if (w->o->opt.kind == OPTIM_SGD) sgd_range(w->o, w->p, w->s, begin, end);
-    else adam_range(w->o, w->p, w->s, begin, end);
+    const optim *o = w->o;
+    const params_piece piece = params_piece_at(o->list, w->first, RANGE, task);
+    const param *p = &o->list->items[piece.item];
+    if (o->opt.kind == OPTIM_SGD) sgd_range(o, p, &o->states[piece.item], piece.begin, piece.end);
+    else adam_range(o, p, &o->states[piece.item], piece.begin, piece.end);
 }
 
 void optim_update(optim *o, exec *e, size_t first, size_t n) {
     o->k = e->k;
-    for (size_t i = first; i < first + n; i++) {
-        const param *p = &o->list->items[i];
-        if (optim_is_adafactor(o->opt.kind)) {
-            adafactor_update(o, e, p, &o->states[i]);
-            continue;
-        }
-        sweep w = {o, p, &o->states[i]};
-        pool_run(e->pool, (p->n + RANGE - 1) / RANGE, sweep_task, &w);
+    if (optim_is_adafactor(o->opt.kind)) {
+        for (size_t i = first; i < first + n; i++) adafactor_update(o, e, &o->list->items[i], &o->states[i]);
+        return;
     }
+    sweep w = {o, first};
+    pool_run(e->pool, params_n_pieces(o->list, first, n, RANGE), sweep_task, &w);
 }

@@ -218,6 +218,23 @@ void params_bind(const params *p) {
     }
 }
 
+static size_t n_pieces(const param *q, size_t size) {
+    return (q->n + size - 1) / size;
+}
+
+size_t params_n_pieces(const params *p, size_t first, size_t n, size_t size) {
+    size_t sum = 0;
+    for (size_t i = first; i < first + n; i++) sum += n_pieces(&p->items[i], size);
+    return sum;
+}
+
+params_piece params_piece_at(const params *p, size_t first, size_t size, size_t index) {
+    size_t i = first;
+    for (; index >= n_pieces(&p->items[i], size); i++) index -= n_pieces(&p->items[i], size);
+    size_t begin = index * size, left = p->items[i].n - begin;
+    return (params_piece){i, begin, begin + (left < size ? left : size)};
+}
+
 void params_clear_grads(params *p) {
     for (size_t i = 0; i < p->n; i++) {
         param *q = &p->items[i];

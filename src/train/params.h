@@ -68,6 +68,14 @@ pali_status params_alloc(params *p, param_storage storage, bool half_grads);
 pali_status params_load(params *p, exec *e);
 /* Lets the tensors' places in the model lead to the values here. The model is the trainer's own copy of the structs. */
 void params_bind(const params *p);
+/* What one task goes over: elements begin..end of a parameter. Parameters first..first+n are so many pieces of at most `size`, in
+ * order; all of them are one job for the threads, because models that are small have many parameters that are smaller. */
+typedef struct params_piece {
+    size_t item, begin, end;
+} params_piece;
+size_t params_n_pieces(const params *p, size_t first, size_t n, size_t size);
+params_piece params_piece_at(const params *p, size_t first, size_t size, size_t index);
+
 /* Gradients to zero. */
 void params_clear_grads(params *p);
 
