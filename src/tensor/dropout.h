@@ -3,7 +3,7 @@
  * order and with any number of threads.
  *
  * A place is the row and column of one product: rows that models put through in pieces (gemma_train.h has pieces of 1024 rows in its
- * MLP, vit_train.h a picture at a time) get one mask again and again within a micro-batch. */
+ * MLP, vit_train.h groups of pictures, crew.h shares of samples) get one mask again and again within a micro-batch. */
 #ifndef PALI_TENSOR_DROPOUT_H
 #define PALI_TENSOR_DROPOUT_H
 

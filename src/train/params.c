@@ -171,6 +171,29 @@ pali_status params_alloc(params *p, param_storage storage, bool half_grads) {
     return PALI_OK;
 }
 
+uint64_t params_twin_bytes(const params *p) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < p->n; i++) n += padded(p->items[i].n);
+    return n * sizeof(float);
+}
+
+pali_status params_twin(params *out, const params *p) {
+    const size_t n_bytes = (size_t)params_twin_bytes(p); /* no more than p has */
+    *out = (params){.n = p->n, .cap = p->n, .n_values = p->n_values};
+    out->items = mem_alloc(p->n, sizeof *out->items);
+    if (!out->items) return status_no_memory(p->n * sizeof *out->items);
+    out->block.data = mem_huge_alloc(n_bytes);
+    if (!out->block.data) return status_no_memory(n_bytes);
+    out->block.n_bytes = n_bytes;
+    char *at = out->block.data;
+    for (size_t i = 0; i < p->n; i++) {
+        out->items[i] = p->items[i];
+        out->items[i].grad = take(&at, true, p->items[i].n, sizeof(float));
+        out->items[i].grad_half = NULL;
+    }
+    return PALI_OK;
+}
+
 typedef struct load {
     const exec *e;
     const param *to;

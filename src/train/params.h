@@ -64,6 +64,9 @@ void params_free(params *p);
 uint64_t params_need(const params *p, param_storage storage, bool half_grads);
 /* Values and gradients of all, zero. */
 pali_status params_alloc(params *p, param_storage storage, bool half_grads);
+/* The same parameters, values included, with f32 gradients of their own, zero. Free with params_free, also after a failure. */
+pali_status params_twin(params *out, const params *p);
+uint64_t params_twin_bytes(const params *p);
 /* Values as the tensors have them, before params_bind; those of params_add stay. */
 pali_status params_load(params *p, exec *e);
 /* Lets the tensors' places in the model lead to the values here. The model is the trainer's own copy of the structs. */

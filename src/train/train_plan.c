@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/memory.h"
+#include "train/crew.h"
 #include "train/loader.h"
 
 #define UNKNOWN_LEFT ((uint64_t)2 << 30) /* taken for what is left where nothing says */
@@ -91,13 +92,13 @@ static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b) {
     const uint64_t pixels = 3 * (uint64_t)v->image_size * v->image_size, features = (uint64_t)v->n_patches * v->width;
     exec_need need = {0};
     uint64_t own = 0;
-    backprop walk;
-    STATUS_TRY(backprop_init(&walk, what->view, what->p));
-    p->trains_vision = walk.grads.trains_vit;
+    crew c;
+    pali_status s = crew_init(&c, e, what->view, what->p);
+    p->trains_vision = c.walks[0].grads.trains_vit;
     if (!p->trains_vision) vit_need(&need, e, &what->view->vit);
-    pali_status s = pictures_place(b, p->trains_vision);
-    if (s == PALI_OK) s = backprop_need(&need, &own, e, &walk, b->items, b->n, &o);
-    backprop_free(&walk);
+    if (s == PALI_OK) s = pictures_place(b, p->trains_vision);
+    if (s == PALI_OK) s = crew_need(&need, &own, e, &c, b->items, b->n, &o);
+    crew_free(&c);
     p->needed += own + need.acts + need.shared + (uint64_t)e->n_workers * need.worker;
     p->needed += (p->trains_vision ? pixels : features) * b->n_pictures * sizeof(float);
     p->needed += loader_ahead(b->batch_size) * (pixels + (p->trains_vision ? 0 : features * sizeof(float)));

@@ -10,6 +10,7 @@
 #include "train/answered.h"
 #include "train/checkpoint.h"
 #include "train/clip.h"
+#include "train/crew.h"
 #include "train/loader.h"
 #include "train/micro.h"
 #include "train/run_log.h"
@@ -25,7 +26,7 @@ typedef struct trainer {
     sample_rules rules;
     train_plan plan;
     trainable what;
-    backprop walk;
+    crew crew;
     optim *optimizer;
     feature_cache *cache; /* NULL: the tower is trained */
     loader *loader;
@@ -69,7 +70,7 @@ static pali_status micro_run(trainer *t, loader_batch *b, sample_counts *counts,
     if (b->n == 0) return PALI_OK;
     pali_status s = micro_make(&m, &t->e, t->what.view, t->cache, b, t->o->mean);
     lora_training_dropout(&t->what.lora, true, dropout_key(t, b));
-    if (s == PALI_OK) s = backprop_run(&t->walk, &t->e, &result, m.items, m.n, &o);
+    if (s == PALI_OK) s = crew_run(&t->crew, &t->e, &result, m.items, m.n, &o);
     lora_training_dropout(&t->what.lora, false, 0);
     *loss += result.loss;
     counts->n_targets += m.n_targets;
@@ -164,7 +165,7 @@ static pali_status eval_micro(trainer *t, const loader_batch *b, sample_mean mea
     if (b->n == 0) return PALI_OK;
     pali_status s = micro_make(&m, &t->e, t->what.view, t->cache, b, mean);
     if (s == PALI_OK && !(result.row_right = mem_calloc(m.n_targets, sizeof *result.row_right))) s = status_no_memory(m.n_targets);
-    if (s == PALI_OK) s = backprop_run(&t->walk, &t->e, &result, m.items, m.n, &o);
+    if (s == PALI_OK) s = crew_run(&t->crew, &t->e, &result, m.items, m.n, &o);
     for (size_t i = 0; s == PALI_OK && i < result.n_targets; i++) sums->n_right += result.row_right[i];
     sums->loss += result.loss;
     sums->counts.n_targets += m.n_targets;
@@ -356,7 +357,7 @@ static pali_status parts_make(trainer *t) {
     const trainer_options *o = t->o;
     const vit_config *v = &t->base->cfg.vit;
     STATUS_TRY(trainable_new(&t->what, t->base, &o->what, &t->e));
-    STATUS_TRY(backprop_init(&t->walk, t->what.view, t->what.p));
+    STATUS_TRY(crew_init(&t->crew, &t->e, t->what.view, t->what.p));
     STATUS_TRY(optim_new(&t->optimizer, &o->optimizer, t->what.p));
     if (!t->plan.trains_vision) STATUS_TRY(feature_cache_new(&t->cache, v->n_patches * v->width, (size_t)t->plan.cache_bytes, NULL, (hash_key){{0}}));
     return PALI_OK;
@@ -434,7 +435,7 @@ pali_status trainer_run(const model *base, const tokenizer *tokens, const traine
     trainer_state_free(&t.state);
     feature_cache_free(t.cache);
     optim_free(t.optimizer);
-    backprop_free(&t.walk);
+    crew_free(&t.crew);
     trainable_free(&t.what);
     order_free(&t.order);
     order_free(&t.val_order);
