@@ -2,7 +2,7 @@
 #
 #   make          build the library and the program
 #   make deps     install the Debian packages that are missing
-#   make demo     build and answer a prompt about a picture
+#   make demo     build and show what the model inside the program sees in a few pictures
 #   make check    build and run all tests
 #   make bench    time a random model of the real 3B shape (SHAPE=3b-448 for another)
 #   make asan | ubsan | tsan    build and run the tests under a sanitizer

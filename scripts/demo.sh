@@ -1,21 +1,45 @@
 #!/bin/sh
-# usage: demo.sh PROGRAM: answers a prompt about a picture and says what is to be expected of it.
+# usage: demo.sh PROGRAM [DIR]     what the model inside the program says about the pictures of models/tiny/demo; drawings go to DIR
+#                                  (default: build)
 set -eu
-program=$1
 cd "$(dirname "$0")/.."
-model=tests/golden/models/pg1-f32
-picture=examples/pictures/house.jpg
+program=$1
+out=${2:-build}
+pictures=models/tiny/demo
+model=
+
+# show ARGUMENT...: a command as one would type it, and what it prints
+show() {
+    line="$program"
+    for word in "$@"; do
+        case $word in *' '*) line="$line \"$word\"" ;; *) line="$line $word" ;; esac
+    done
+    printf '$ %s\n' "$line$model"
+    # shellcheck disable=SC2086 # words
+    "$program" "$@" $model
+    echo
+}
+
+if ! "$program" inspect >/dev/null 2>&1; then
+    model=" -m tests/golden/models/pg1-f32 -n 16"
+    echo "This program was built without a model, so the answers below come from one with RANDOM weights: they show that"
+    echo "everything runs, but they are noise."
+    echo
+fi
+show caption -i $pictures/rocket.jpg
+show caption -i $pictures/rocket.jpg --lang es
+show ask -i $pictures/fruit.jpg "how many objects are there?"
+show ask -i $pictures/fruit.jpg "what is right of the watermelon?"
+show ocr -i $pictures/map.jpg
+show detect -i $pictures/fruit.jpg watermelon hamburger snail --draw "$out/demo-boxes.png"
+show segment -i $pictures/rocket.jpg rocket --draw "$out/demo-mask.png"
+show caption -i $pictures/crayon.jpg
 cat <<END
-This demonstration uses a tiny model with RANDOM weights ($model): the answer below shows that
-everything runs, from the picture's bytes to the text, but its words are noise.
+Drawn: $out/demo-boxes.png and $out/demo-mask.png (the last picture is in a style that the model has never seen).
 
-\$ $program run -m $model -i $picture -p "detect house" -n 16
-END
-"$program" run -m "$model" -i "$picture" -p "detect house" -n 16
-cat <<END
+That was a small model which knows some emoji, shapes and short words (doc/tiny-model.md). For pictures of the world get a real
+checkpoint, for instance google/paligemma-3b-mix-224 from huggingface.co, whose licence has to be accepted there, and give its
+directory:
 
-For real answers download a checkpoint, for instance google/paligemma-3b-mix-224 from huggingface.co (its licence has to
-be accepted there), and give its directory:
-
-\$ $program run -m paligemma-3b-mix-224 -i $picture -p "detect house"
+\$ $program detect -m paligemma-3b-mix-224 -i photo.jpg cat dog --draw found.png
 END
