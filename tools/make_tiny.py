@@ -12,8 +12,8 @@ merges, characters; <loc....>, <seg...>, <image> are added behind. No merge has 
 separates objects), so a word is one token wherever it stands, with a space mark before it or without, and a word in capitals is spelled.
 
 Weights. The head is the table of embeddings, whose rows have unit length: a row of the stream points where its own token does, and the first
-logits would be sqrt(width) for the token that is already there. So the final norm begins small (--head-scale), and the first loss is the
-logarithm of the vocabulary. What is given beforehand is only that places have neighbours: positions of patches are sines and cosines of
+logits would be sqrt(width) for the token that is already there. So the final norm begins small (--head-scale), and the first loss is near
+the logarithm of the vocabulary. What is given beforehand is only that places have neighbours: positions of patches are sines and cosines of
 their row and column, and so are the embeddings of <loc....> tokens of their number.
 """
 import argparse
@@ -246,7 +246,7 @@ def arguments():
     for name, value in sizes.items():
         ap.add_argument("--" + name.replace("_", "-"), type=int, default=value, metavar="N", help=f"default {value}")
     for name, value, text in (
-            ("head_scale", 0.15, "what the final norm multiplies by"),
+            ("head_scale", 0.4, "what the final norm multiplies by"),
             ("embed_norm", 1.0, "length of a row of the table"),
             ("position_rms", 0.5, "of the patches' position code; a patch's own embedding has about this"),
             ("loc_code", 1.0, "weight of the code in <loc....>; 0: they are as other tokens"),
