@@ -165,10 +165,18 @@ static void contents_and_plans_know_it(void **state) {
 static void looks_for_no_file(void **state) {
     (void)state;
     pali_model_options o = options_of(g_bytes, g_n);
-    pali_model_free(opened(GOLDEN_DIR "/pg2-f32", &o));
     pali_model *m = opened(GOLDEN_DIR "/pg2-f32", &o);
     assert_int_equal(m->m->cfg.text.generation, 1);
+    char path[160], command[200];
+    pali_model *again;
+    (void)snprintf(path, sizeof path, "%s/out", g_dir);
+    assert_int_equal(pali_model_save(m, path, NULL), PALI_OK); /* does not take the files of that directory along */
+    again = opened(path, NULL);
+    assert_same_config(&m->m->cfg, &again->m->cfg);
+    pali_model_free(again);
     pali_model_free(m);
+    (void)snprintf(command, sizeof command, "rm -r %s", path);
+    assert_int_equal(system(command), 0);
     pali_contents *c;
     assert_int_equal(pali_contents_load(&c, PALI_TEST_DATA "/lora/text", &o), PALI_OK);
     assert_int_equal(pali_contents_is_adapter(c), 0);

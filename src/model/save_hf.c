@@ -235,7 +235,7 @@ static pali_status tokenizer_write(hf_writer *w, bool from_dir) {
 }
 
 static pali_status files_write(hf_writer *w) {
-    bool from_dir = w->v->m->path && file_is_dir(w->v->m->path);
+    bool from_dir = w->v->m->path && w->v->m->weights->layout == SPEC_HF;
     STATUS_TRY(configs_write(w, from_dir));
     STATUS_TRY(tokenizer_write(w, from_dir));
     for (size_t i = 0; i < w->n_shards; i++) STATUS_TRY(shard_write(w, i));
