@@ -11,9 +11,9 @@ Tokenizer. Gemma's structure: spaces become U+2581, byte fallback, then BPE over
 merges, characters; <loc....>, <seg...>, <image> are added behind. No merge has a space mark, digit, capital or sign inside (but " ;", which
 separates objects), so a word is one token wherever it stands, with a space mark before it or without, and a word in capitals is spelled.
 
-Weights. The head is the table of embeddings, whose rows have unit length: a row of the stream points where its own token does, and the first
-logits would be sqrt(width) for the token that is already there. So the final norm begins small (--head-scale), and the first loss is near
-the logarithm of the vocabulary. What is given beforehand is only that places have neighbours: positions of patches are sines and cosines of
+Weights. The head is the table of embeddings: a row of the stream points where its own token does, so with rows of unit length the first logits
+would be sqrt(width) for the token that is already there. So rows begin shorter (--embed-norm), and the first loss is near the logarithm
+of the vocabulary. (A small final norm instead, --head-scale, does that too, but all that is learned first then comes slowly.) What is given beforehand is only that places have neighbours: positions of patches are sines and cosines of
 their row and column, and so are the embeddings of <loc....> tokens of their number.
 """
 import argparse
@@ -168,7 +168,7 @@ class Init:
         self.linear("multi_modal_projector.linear", a.width, w)
 
     def table(self):
-        """Rows of unit length; <loc....>: a part that all have, the code of the number, a part of its own."""
+        """Rows of one length; <loc....>: a part that all have, the code of the number, a part of its own."""
         a, n = self.a, self.tokenizer.get_vocab_size()
         rows = unit(self.rng.standard_normal((self.vocab_rows(), a.width)))
         if a.loc_code > 0:
@@ -246,8 +246,8 @@ def arguments():
     for name, value in sizes.items():
         ap.add_argument("--" + name.replace("_", "-"), type=int, default=value, metavar="N", help=f"default {value}")
     for name, value, text in (
-            ("head_scale", 0.4, "what the final norm multiplies by"),
-            ("embed_norm", 1.0, "length of a row of the table"),
+            ("head_scale", 1.0, "what the final norm multiplies by"),
+            ("embed_norm", 0.35, "length of a row of the table"),
             ("position_rms", 0.5, "of the patches' position code; a patch's own embedding has about this"),
             ("loc_code", 1.0, "weight of the code in <loc....>; 0: they are as other tokens"),
             ("loc_common", 0.3, "weight of what all <loc....> share"),
