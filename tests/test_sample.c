@@ -105,6 +105,19 @@ static void a_long_suffix_is_cut(void **state) {
     tokenizer_free(t);
 }
 
+/* What is absent is answered with nothing: the end alone is learned. */
+static void an_empty_suffix_is_the_end(void **state) {
+    (void)state;
+    tokenizer *t;
+    const sample_rules rules = tiny_rules(&t);
+    sample s;
+    assert_int_equal(sample_make(&s, &rules, 1, "a", 1, "", 0), PALI_OK);
+    assert_int_equal(sample_n_targets(&s), 1);
+    assert_int_equal(s.ids[s.n - 1], rules.eos_token);
+    sample_free(&s);
+    tokenizer_free(t);
+}
+
 static void a_long_sample_is_an_error(void **state) {
     (void)state;
     tokenizer *t;
@@ -171,6 +184,7 @@ static void means_weigh_as_they_say(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_the_processor_s), cmocka_unit_test(the_flower_is_encoded), cmocka_unit_test(a_long_suffix_is_cut),
+        cmocka_unit_test(an_empty_suffix_is_the_end),
         cmocka_unit_test(a_long_sample_is_an_error),
         cmocka_unit_test(bad_text_is_an_error),     cmocka_unit_test(means_weigh_as_they_say),
     };
