@@ -54,7 +54,8 @@ static json_t *captions_json(const judge *j) {
 
 static json_t *answers_json(const judge *j) {
     json_t *kinds = json_object();
-    for (unsigned i = 0; i < QUESTION_KINDS; i++) (void)json_object_set_new(kinds, question_names[i], share_json(j->answer[i]));
+    for (unsigned i = 0; i < QUESTION_KINDS; i++)
+        if (j->answer[i].n) (void)json_object_set_new(kinds, question_names[i], share_json(j->answer[i]));
     return json_pack("{s:o, s:o}", "exact", share_json(judge_answers(j)), "kinds", kinds);
 }
 
