@@ -57,14 +57,14 @@ static void match(detection_box *answer, detection_list *objects) {
     while (first > objects->items && by_place(first - 1, answer) == 0) first--;
     for (detection_box *o = first; o < objects->items + objects->n && by_place(o, answer) == 0; o++) {
         const double iou = detection_iou(o->box, answer->box);
-        if (o->taken || iou < DETECTION_IOU || iou <= answer->iou) continue;
+        if (o->taken || !(iou >= DETECTION_IOU) || iou <= answer->iou) continue; /* boxes beyond all sizes have an IoU that is no number */
         answer->iou = iou;
         best = o;
     }
     if (best) best->taken = true;
 }
 
-/* answers: n of one class, the surest first. precision has room for n. */
+/* answers: n > 0 of one class, the surest first. precision has room for n. */
 static double average_precision(const detection_box *answers, size_t n, size_t n_objects, double *precision) {
     size_t n_true = 0;
     for (size_t i = 0; i < n; i++) {
@@ -74,7 +74,7 @@ static double average_precision(const detection_box *answers, size_t n, size_t n
     for (size_t i = n; i > 1; i--) precision[i - 2] = fmax(precision[i - 2], precision[i - 1]);
     double sum = 0;
     size_t at = 0;
-    n_true = n ? answers[0].iou > 0 : 0; /* of answers 0 .. at */
+    n_true = answers[0].iou > 0; /* of answers 0 .. at */
     for (size_t r = 0; r < RECALLS; r++) {
         while (at < n && (RECALLS - 1) * n_true < r * n_objects)
             if (++at < n) n_true += answers[at].iou > 0;
@@ -105,7 +105,7 @@ bool detection_measure(detection_figures *out, detection_list *objects, detectio
         const size_t o_end = class_end(objects, o, c), a_end = class_end(answers, a, c);
         if (o_end > o) {
             out->n_classes++;
-            ap += average_precision(answers->items + a, a_end - a, o_end - o, precision);
+            if (a_end > a) ap += average_precision(answers->items + a, a_end - a, o_end - o, precision);
         }
         o = o_end;
         a = a_end;

@@ -96,7 +96,8 @@ int main(int argc, char **argv) {
         (void)fprintf(stderr, "scene-score: %s\n", f.text);
         return 1;
     }
-    if (json && !json_print(&j)) (void)fputs("scene-score: cannot write\n", stderr);
     if (!json) table_print(&j);
-    return fflush(stdout) == 0 ? 0 : 1;
+    if ((!json || json_print(&j)) && fflush(stdout) == 0) return 0;
+    (void)fputs("scene-score: cannot write\n", stderr);
+    return 1;
 }
