@@ -45,6 +45,11 @@ pali_status exec_worker_scratch(exec *e, size_t n_bytes);
 typedef void (*exec_rows_fn)(const exec *e, void *context, size_t begin, size_t end);
 void exec_rows(exec *e, size_t n_rows, size_t cols, exec_rows_fn fn, void *context);
 
+/* Tasks that work is cut into at least, so that all threads are busy until its end; `each`: a thread. For one it need not be cut. */
+static inline size_t exec_n_tasks(const exec *e, size_t each) {
+    return e->n_workers == 1 ? 1 : each * e->n_workers;
+}
+
 /* Columns a task of sums down the rows of [rows, n], which whoever runs it adds up in order: all threads have some. */
 size_t exec_sum_cols(const exec *e, size_t n);
 

@@ -102,7 +102,7 @@ static size_t worker_bytes(const exec *e) {
 
 /* Even tiles of dw, [n, k], and how many side by side. */
 static size_t w_tiles(job *p) {
-    size_t n_rows = (p->n + TILE_ROWS - 1) / TILE_ROWS, n_cols = (p->k + TILE_COLS - 1) / TILE_COLS, wanted = 2 * p->e->n_workers;
+    size_t n_rows = (p->n + TILE_ROWS - 1) / TILE_ROWS, n_cols = (p->k + TILE_COLS - 1) / TILE_COLS, wanted = exec_n_tasks(p->e, 2);
     while (n_rows * n_cols < wanted) {
         size_t rows = p->n / n_rows, cols = p->k / n_cols;
         if (rows < 2 * TILE_MIN && cols < 2 * TILE_MIN) break;
@@ -121,7 +121,7 @@ static pali_status base_backward(exec *e, float *dx, const linear_grad *g, const
     STATUS_TRY(exec_worker_scratch(e, worker_bytes(e)));
     p.n_tiles = (p.k + TILE_COLS - 1) / TILE_COLS;
     if (dx) {
-        size_t cuts = (4 * e->n_workers + p.n_tiles - 1) / p.n_tiles;
+        size_t cuts = (exec_n_tasks(e, 4) + p.n_tiles - 1) / p.n_tiles;
         p.tile_m = (m + cuts - 1) / cuts;
         if (p.tile_m < BLOCK_M_MIN) p.tile_m = BLOCK_M_MIN;
         p.out = dx;
