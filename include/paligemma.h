@@ -652,7 +652,8 @@ typedef enum pali_train_event_kind {
     PALI_TRAIN_EVAL = 3,    /* loss and accuracy over the validation data, n_tokens of its answers, ms */
     PALI_TRAIN_SAVED = 4,   /* text: the folder of a checkpoint */
     PALI_TRAIN_BAD_ROW = 5, /* text: file, line and what is wrong; the row is left out */
-    PALI_TRAIN_SAMPLE = 6   /* prefix, want, got: a row, and what the model answers to it now */
+    PALI_TRAIN_SAMPLE = 6,  /* prefix, want, got: a row, and what the model answers to it now */
+    PALI_TRAIN_NOTE = 7     /* text: something that is not as wished, though the run goes on */
 } pali_train_event_kind;
 
 typedef struct pali_train_event {
@@ -710,6 +711,7 @@ typedef struct pali_train_options {
     uint64_t eval_steps;       /* 0: at the end only */
     uint64_t save_steps;       /* 500; 0: at the end only */
     uint64_t save_total_limit; /* 0: all checkpoints are kept; otherwise the last so many */
+    const char *feature_cache; /* folder where what a frozen vision tower makes of each picture is kept for later runs; NULL: memory only */
     uint64_t samples;          /* 0: rows of val_data, or else of the data, that are answered whenever it validates, to be read in the log */
     int32_t n_threads;         /* 0: physical cores; results do not depend on it */
     int32_t force;             /* 1: begin even if it does not seem to fit into memory */

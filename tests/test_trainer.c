@@ -11,10 +11,13 @@
 
 #include <cmocka.h>
 
+#include "api/handles.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "golden.h"
 #include "io/json.h"
+#include "tensor/exec.h"
+#include "train/feature_cache.h"
 
 #define DATA PALI_TEST_DATA "/train/run.jsonl"
 #define INIT PALI_TEST_DATA "/lora/recipe"
@@ -38,7 +41,8 @@ typedef struct record {
     double loss[MAX_STEPS], norm[MAX_STEPS], lr[MAX_STEPS];
     uint64_t n_parameters, n_steps;
     pali_train_event eval;
-    size_t n_samples;
+    size_t n_samples, n_notes;
+    const char *remove; /* a directory, at the start */
     char got[4][256], want[4][64]; /* of the last samples */
 } record;
 
@@ -48,6 +52,7 @@ static int on_event(void *user, const pali_train_event *e) {
     case PALI_TRAIN_START:
         r->n_parameters = e->n_parameters;
         r->n_steps = e->n_steps;
+        if (r->remove) assert_int_equal(rmdir(r->remove), 0);
         assert_true(e->n_rows == 7 && e->memory_bytes > 0 && e->memory_bytes <= e->memory_available);
         break;
     case PALI_TRAIN_WORK: return ++r->n_work == r->stop_at;
@@ -60,6 +65,10 @@ static int on_event(void *user, const pali_train_event *e) {
     case PALI_TRAIN_EVAL: r->eval = *e; break;
     case PALI_TRAIN_SAVED: r->n_saved++; break;
     case PALI_TRAIN_BAD_ROW: r->n_bad++; break;
+    case PALI_TRAIN_NOTE:
+        r->n_notes++;
+        assert_non_null(strstr(e->text, "features are no longer written: "));
+        break;
     case PALI_TRAIN_SAMPLE:
         (void)snprintf(r->got[r->n_samples % 4], sizeof *r->got, "%s", e->got);
         (void)snprintf(r->want[r->n_samples++ % 4], sizeof *r->want, "%s|%s", e->prefix, e->want);
@@ -191,15 +200,15 @@ static void stops_and_goes_on(void **state) {
 }
 
 /* The answer of the result to a row of the data, which is one JSON object a line. */
-static void answer_of(char out[256], const char *adapter, size_t row, int32_t max_tokens) {
+static void answer_of(char out[256], const char *result_dir, size_t row, int32_t max_tokens) {
     char *text, path[512];
     size_t n;
     json_t *line;
     pali_adapter *a;
     pali_session *s;
     pali_image *picture;
-    pali_result *result;
-    pali_sequence sequence = {.struct_size = sizeof sequence};
+    pali_result *answer;
+    pali_sequence first = {.struct_size = sizeof first};
     pali_generate_options o;
     assert_int_equal(file_read(&text, &n, DATA, 1 << 20), PALI_OK);
     const char *at = text;
@@ -207,17 +216,17 @@ static void answer_of(char out[256], const char *adapter, size_t row, int32_t ma
     assert_int_equal(json_parse(&line, at, strcspn(at, "\n"), "row"), PALI_OK);
     (void)snprintf(path, sizeof path, PALI_TEST_DATA "/train/%s", json_string_value(json_object_get(line, "image")));
     assert_int_equal(pali_image_load(&picture, path), PALI_OK);
-    assert_int_equal(pali_adapter_load(&a, g_model, folder(adapter)), PALI_OK);
+    assert_int_equal(pali_adapter_load(&a, g_model, folder(result_dir)), PALI_OK);
     assert_int_equal(pali_session_new(&s, g_model, NULL), PALI_OK);
     const pali_adapter_use use = {.adapter = a, .scale = 1};
     assert_int_equal(pali_session_set_adapters(s, &use, 1), PALI_OK);
     pali_generate_options_init(&o);
     o.max_tokens = max_tokens;
     const pali_image *const pictures[] = {picture};
-    assert_int_equal(pali_generate(s, pictures, 1, json_string_value(json_object_get(line, "prefix")), &o, &result), PALI_OK);
-    assert_int_equal(pali_result_get(result, 0, &sequence), PALI_OK);
-    (void)snprintf(out, 256, "%s", sequence.text);
-    pali_result_free(result);
+    assert_int_equal(pali_generate(s, pictures, 1, json_string_value(json_object_get(line, "prefix")), &o, &answer), PALI_OK);
+    assert_int_equal(pali_result_get(answer, 0, &first), PALI_OK);
+    (void)snprintf(out, 256, "%s", first.text);
+    pali_result_free(answer);
     pali_session_free(s);
     pali_adapter_free(a);
     pali_image_free(picture);
@@ -256,6 +265,58 @@ static void shows_samples(void **state) {
         assert_true(*r.got[i] && strlen(r.want[i]) > 3);
         if (strncmp(expected, r.got[i], strlen(r.got[i])) != 0) fail_msg("sample %zu is \"%s\", the adapter answers \"%s\"", i, r.got[i], expected);
     }
+}
+
+static void finetune_frozen(record *r, const char *out, const char *dir, bool remove) {
+    pali_train_options o = options_of(r);
+    r->remove = remove ? dir : NULL;
+    o.method = PALI_TRAIN_LORA;
+    o.lora_text_only = 1;
+    o.lr = 1e-2;
+    o.max_steps = 3;
+    o.feature_cache = dir;
+    finetune(out, &o);
+}
+
+/* Whatever the folder is worth: the bits are those without it, unless a file in it says otherwise and is sound. */
+static void keeps_features(void **state) {
+    (void)state;
+    record r;
+    char dir[128], other[128], *picture; /* folder has one place for its answers */
+    size_t n;
+    (void)snprintf(dir, sizeof dir, "%s", folder("features"));
+    (void)snprintf(other, sizeof other, "%s", folder("other"));
+    finetune_frozen(&r, "frozen0", NULL, false);
+    finetune_frozen(&r, "frozen1", dir, false);
+    finetune_frozen(&r, "frozen2", dir, false);
+    assert_same_adapter("frozen1", "frozen0");
+    assert_same_adapter("frozen2", "frozen0");
+    assert_int_equal(r.n_notes, 0);
+
+    /* Other features of a picture, under the name that the run will look for. */
+    const model *m = g_model->m;
+    feature_cache_options o = {.n_floats = m->cfg.vit.n_patches * m->cfg.vit.width, .dir = other};
+    feature_cache *c;
+    exec e;
+    assert_int_equal(exec_init(&e, 1), PALI_OK);
+    assert_int_equal(feature_fingerprint(&o.fingerprint, e.k, &m->vit, m->cfg.resample), PALI_OK);
+    exec_free(&e);
+    assert_int_equal(feature_cache_new(&c, &o), PALI_OK);
+    float *zeros = mem_calloc(o.n_floats, sizeof *zeros);
+    assert_int_equal(file_read(&picture, &n, PALI_TEST_DATA "/models/images/gray.png", 1 << 20), PALI_OK);
+    feature_cache_put(c, hash_bytes((hash_key){{0}}, picture, n), zeros);
+    feature_cache_free(c);
+    mem_free(zeros);
+    mem_free(picture);
+    finetune_frozen(&r, "frozen3", other, false);
+    const double with_others = r.loss[2];
+    finetune_frozen(&r, "frozen4", dir, false);
+    assert_true(with_others != r.loss[2]);
+
+    (void)snprintf(dir, sizeof dir, "%s", folder("gone"));
+    finetune_frozen(&r, "frozen5", dir, true);
+    assert_int_equal(r.n_notes, 1);
+    assert_same_adapter("frozen5", "frozen0");
 }
 
 static void refuses(void **state) {
@@ -311,6 +372,7 @@ int main(void) {
         cmocka_unit_test(as_transformers),
         cmocka_unit_test(stops_and_goes_on),
         cmocka_unit_test(shows_samples),
+        cmocka_unit_test(keeps_features),
         cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, group_begin, group_end);

@@ -50,6 +50,7 @@ static int on_event(void *user, const pali_train_event *e) {
     case PALI_TRAIN_SAMPLE:
         if (w->c->stderr_is_terminal) cli_note(w->c, "step %llu: %s: %s (wanted: %s)", (unsigned long long)e->step, e->prefix, e->got, e->want);
         break;
+    case PALI_TRAIN_NOTE:
     case PALI_TRAIN_BAD_ROW: cli_note(w->c, "finetune: %s", e->text); break;
     default: break;
     }
@@ -62,6 +63,7 @@ static void options_fill(pali_train_options *o, const args *a) {
     o->val_data = a->val_data;
     o->resume = a->resume;
     o->tensorboard = a->tensorboard;
+    o->feature_cache = a->feature_cache;
     o->method = !strcmp(a->method, "full") ? PALI_TRAIN_FULL : PALI_TRAIN_LORA;
     o->train = a->train;
     o->freeze = a->freeze;

@@ -20,7 +20,7 @@ typedef struct args {
     const char *model, *mmproj, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
         *early_stopping, *box_scale, *constrain, *lang, *draw, *masks, *vae, *format, *shard_size,
         *coco, *image_dir, *data_task, *classes, *loc_scale,
-        *recipe, *train_data, *val_data, *method, *train, *freeze, *lora_targets, *lora_scope, *lora_init, *optim, *schedule, *loss, *resume, *tensorboard;
+        *recipe, *train_data, *val_data, *method, *train, *freeze, *lora_targets, *lora_scope, *lora_init, *optim, *schedule, *loss, *resume, *tensorboard, *feature_cache;
     text_list images, answers, loras;
     text_list words; /* what is no option */
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;

@@ -146,7 +146,7 @@ pali_status pali_finetune(const pali_model *handle, const char *data, const char
     STATUS_TRY(options_read(&o, sizeof o, options, "pali_train_options"));
     STATUS_TRY(numbers_check(&o));
     STATUS_TRY(model_check_runs(handle->m));
-    trainer_options inner = {.data = data, .val = o.val_data, .out_dir = output, .resume = o.resume, .board_dir = o.tensorboard, .tokenizer_path = handle->tokenizer_path,
+    trainer_options inner = {.data = data, .val = o.val_data, .out_dir = output, .resume = o.resume, .board_dir = o.tensorboard, .feature_dir = o.feature_cache, .tokenizer_path = handle->tokenizer_path,
                              .lr = o.lr, .warmup = o.warmup_steps, .epochs = o.epochs, .max_steps = o.max_steps, .batch_size = (size_t)o.batch_size,
                              .grad_accum = (size_t)o.grad_accum, .max_grad_norm = o.max_grad_norm, .shuffle = !o.no_shuffle, .seed = o.seed,
                              .logging_steps = (size_t)o.logging_steps, .eval_steps = (size_t)o.eval_steps, .save_steps = (size_t)o.save_steps,

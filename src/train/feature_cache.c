@@ -19,12 +19,12 @@ typedef struct slot {
 } slot;
 
 struct feature_cache {
-    size_t n_floats, max_pictures, n_pictures;
+    feature_cache_options o;
+    size_t max_pictures, n_pictures;
     slot *slots;    /* [n_slots] open addressing, at most half full */
     size_t n_slots;
     char *dir;      /* NULL: none */
     bool writes;
-    hash_key fingerprint;
     pthread_mutex_t lock; /* of slots and writes */
 };
 
@@ -59,9 +59,9 @@ static void keep(feature_cache *c, hash_key key, const float *features) {
     if (2 * (c->n_pictures + 1) > c->n_slots && !slots_grow(c)) return;
     slot *s = slot_of(c->slots, c->n_slots, key);
     if (s->features) return;
-    float *own = mem_alloc(c->n_floats, sizeof *own);
+    float *own = mem_alloc(c->o.n_floats, sizeof *own);
     if (!own) return;
-    memcpy(own, features, c->n_floats * sizeof *own);
+    memcpy(own, features, c->o.n_floats * sizeof *own);
     *s = (slot){key, own};
     c->n_pictures++;
 }
@@ -70,18 +70,18 @@ static void keep(feature_cache *c, hash_key key, const float *features) {
 
 static char *file_name(const feature_cache *c, hash_key key) {
     char name[96];
-    (void)snprintf(name, sizeof name, "%016" PRIx64 "%016" PRIx64 "-%016" PRIx64 "%016" PRIx64 ".features", c->fingerprint.hash[0], c->fingerprint.hash[1],
+    (void)snprintf(name, sizeof name, "%016" PRIx64 "%016" PRIx64 "-%016" PRIx64 "%016" PRIx64 ".features", c->o.fingerprint.hash[0], c->o.fingerprint.hash[1],
                    key.hash[0], key.hash[1]);
     return file_join(c->dir, name);
 }
 
 static header header_of(const feature_cache *c, hash_key key, const float *features) {
-    return (header){MAGIC, c->n_floats, c->fingerprint, key, hash_bytes((hash_key){{0}}, features, c->n_floats * sizeof *features)};
+    return (header){MAGIC, c->o.n_floats, c->o.fingerprint, key, hash_bytes((hash_key){{0}}, features, c->o.n_floats * sizeof *features)};
 }
 
 /* Whatever is wrong with the file, it is not what we look for. */
 static bool file_find(const feature_cache *c, hash_key key, float *room) {
-    const size_t n_bytes = c->n_floats * sizeof *room;
+    const size_t n_bytes = c->o.n_floats * sizeof *room;
     char *path = file_name(c, key), *bytes = NULL;
     size_t n = 0;
     bool found = path && file_exists(path) && file_read(&bytes, &n, path, sizeof(header) + n_bytes) == PALI_OK && n == sizeof(header) + n_bytes;
@@ -102,7 +102,7 @@ static pali_status file_put(const feature_cache *c, hash_key key, const float *f
     pali_status s = path ? file_out_open(&out, path) : status_no_memory(strlen(c->dir));
     mem_free(path);
     if (s == PALI_OK) s = file_out_write(&out, &h, sizeof h);
-    if (s == PALI_OK) s = file_out_write(&out, features, c->n_floats * sizeof *features);
+    if (s == PALI_OK) s = file_out_write(&out, features, c->o.n_floats * sizeof *features);
     if (s == PALI_OK) return file_out_commit(&out);
     file_out_abort(&out);
     return s;
@@ -122,18 +122,20 @@ const float *feature_cache_find(feature_cache *c, hash_key key, float *room) {
     return room;
 }
 
-pali_status feature_cache_put(feature_cache *c, hash_key key, const float *features) {
+static void writing_ends(feature_cache *c) {
+    pthread_mutex_lock(&c->lock);
+    c->writes = false;
+    pthread_mutex_unlock(&c->lock);
+    (void)status_prefix(PALI_ERR_IO, "features are no longer written");
+    if (c->o.warn) c->o.warn(c->o.user, status_message());
+}
+
+void feature_cache_put(feature_cache *c, hash_key key, const float *features) {
     pthread_mutex_lock(&c->lock);
     keep(c, key, features);
     const bool writes = c->writes;
     pthread_mutex_unlock(&c->lock);
-    if (!writes) return PALI_OK;
-    pali_status s = file_put(c, key, features);
-    if (s == PALI_OK) return PALI_OK;
-    pthread_mutex_lock(&c->lock);
-    c->writes = false;
-    pthread_mutex_unlock(&c->lock);
-    return status_prefix(s, "features are no longer written");
+    if (writes && file_put(c, key, features) != PALI_OK) writing_ends(c);
 }
 
 static pali_status dir_open(feature_cache *c, const char *dir) {
@@ -145,7 +147,7 @@ static pali_status dir_open(feature_cache *c, const char *dir) {
     return PALI_OK;
 }
 
-pali_status feature_cache_new(feature_cache **out, size_t n_floats, size_t memory_bytes, const char *dir, hash_key fingerprint) {
+pali_status feature_cache_new(feature_cache **out, const feature_cache_options *o) {
     *out = NULL;
     feature_cache *c = mem_calloc(1, sizeof *c);
     if (!c) return status_no_memory(sizeof *c);
@@ -153,10 +155,9 @@ pali_status feature_cache_new(feature_cache **out, size_t n_floats, size_t memor
         mem_free(c);
         return status_no_memory(sizeof *c);
     }
-    c->n_floats = n_floats;
-    c->max_pictures = memory_bytes / (n_floats * sizeof(float));
-    c->fingerprint = fingerprint;
-    pali_status s = dir ? dir_open(c, dir) : PALI_OK;
+    c->o = *o;
+    c->max_pictures = o->memory_bytes / (o->n_floats * sizeof(float));
+    pali_status s = o->dir ? dir_open(c, o->dir) : PALI_OK;
     if (s == PALI_OK)
         *out = c;
     else
@@ -174,7 +175,7 @@ void feature_cache_free(feature_cache *c) {
 }
 
 size_t feature_cache_n_floats(const feature_cache *c) {
-    return c->n_floats;
+    return c->o.n_floats;
 }
 
 /* ---- The fingerprint ---- */

@@ -28,7 +28,8 @@ static pali_status features_make(float *out, exec *e, const model *m, feature_ca
     pali_status s = resize_to_pixels(pixels, m->cfg.vit.image_size, &p->rgb, (resize_filter)m->cfg.resample);
     if (s == PALI_OK) s = vit_forward(e, &m->vit, out, pixels);
     mem_free(pixels);
-    return s == PALI_OK ? feature_cache_put(cache, p->key, out) : s;
+    if (s == PALI_OK) feature_cache_put(cache, p->key, out);
+    return s;
 }
 
 /* What a row before has made of the same picture; NULL: none has it. Such rows are neighbours as a rule. */

@@ -55,6 +55,11 @@ static void on_bad(void *user, const char *message) {
     (void)emit(user, &event);
 }
 
+static void on_note(void *user, const char *message) {
+    pali_train_event event = {.kind = PALI_TRAIN_NOTE, .text = message};
+    (void)emit(user, &event);
+}
+
 /* ---- An update ---- */
 
 /* Of a micro-batch, wherever a run is resumed. */
@@ -353,14 +358,20 @@ static pali_status memory_check(trainer *t) {
                        (double)t->plan.available * 1e-9);
 }
 
+/* Of the frozen tower, which is the base's. */
+static pali_status cache_make(trainer *t) {
+    const vit *v = &t->base->vit;
+    feature_cache_options o = {.n_floats = v->cfg.n_patches * v->cfg.width, .memory_bytes = (size_t)t->plan.cache_bytes, .dir = t->o->feature_dir, .warn = on_note, .user = t};
+    if (o.dir) STATUS_TRY(feature_fingerprint(&o.fingerprint, t->e.k, v, t->base->cfg.resample));
+    return feature_cache_new(&t->cache, &o);
+}
+
 static pali_status parts_make(trainer *t) {
     const trainer_options *o = t->o;
-    const vit_config *v = &t->base->cfg.vit;
     STATUS_TRY(trainable_new(&t->what, t->base, &o->what, &t->e));
     STATUS_TRY(crew_init(&t->crew, &t->e, t->what.view, t->what.p));
     STATUS_TRY(optim_new(&t->optimizer, &o->optimizer, t->what.p));
-    if (!t->plan.trains_vision) STATUS_TRY(feature_cache_new(&t->cache, v->n_patches * v->width, (size_t)t->plan.cache_bytes, NULL, (hash_key){{0}}));
-    return PALI_OK;
+    return t->plan.trains_vision ? PALI_OK : cache_make(t);
 }
 
 /* What a checkpoint must have in common with a run that goes on from it; sizes of arrays tell the rest. */

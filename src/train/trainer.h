@@ -19,6 +19,7 @@ typedef struct trainer_options {
     const char *data, *val, *out_dir; /* val NULL: none */
     const char *resume;      /* as in pali_train_options */
     const char *board_dir;   /* TensorBoard; NULL: none */
+    const char *feature_dir; /* features of a frozen tower are kept there; NULL: in memory only */
     const char *tokenizer_path;
     trainable_options what;
     optim_options optimizer;
