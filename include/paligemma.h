@@ -721,8 +721,8 @@ typedef struct pali_train_options {
 
 PALI_API void pali_train_options_init(pali_train_options *options);
 
-/* Fine-tunes the model, which is not changed, on rows {"image": "a.jpg" or [...], "prefix": "...", "suffix": "..."} of a JSONL file,
- * pictures relative to it. Into the directory `output` go log.jsonl, checkpoint-N/ after every save_steps updates and the last,
+/* Fine-tunes the model, which is not changed, on rows {"image": "a.jpg" or [...], "prefix": "...", "suffix": "..." or [...]} of a JSONL
+ * file, pictures relative to it; of a list of suffixes each epoch takes another. Into the directory `output` go log.jsonl, checkpoint-N/ after every save_steps updates and the last,
  * and beside them the result: an adapter that PEFT loads, or a directory that Transformers loads. Checkpoints appear whole or not
  * at all, and going on from one gives to the bit what not having stopped would have given.
  * A loss that is not a number ends the run with an error; the checkpoints from before stay. options may be NULL. */

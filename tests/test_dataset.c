@@ -123,6 +123,9 @@ static void bad_rows_are_named_and_left_out(void **state) {
         {"{\"image\": \"a.png\", \"suffix\": \"\"}", "rows.jsonl:2: no \"prefix\""},
         {"{\"image\": \"a.png\", \"prefix\": \"\"}", "rows.jsonl:2: no \"suffix\""},
         {"{\"image\": \"a.png\", \"prefix\": \"\", \"suffix\": null}", "rows.jsonl:2: suffix: expected a string"},
+        {"{\"image\": \"a.png\", \"prefix\": \"\", \"suffix\": []}", "rows.jsonl:2: suffix: 0 texts"},
+        {"{\"image\": \"a.png\", \"prefix\": \"\", \"suffix\": [\"\", 1]}", "rows.jsonl:2: suffix[1]: expected a string"},
+        {"{\"image\": \"a.png\", \"prefix\": \"\", \"suffix\": [[\"a\"]]}", "rows.jsonl:2: suffix[0]: expected a string"},
         {"{\"image\": \"a.png\", \"prefix\": 3, \"suffix\": \"\"}", "rows.jsonl:2: prefix: expected a string"},
         {"{\"image\": 7, \"prefix\": \"\", \"suffix\": \"\"}", "rows.jsonl:2: image: expected the name of a file"},
         {"{\"image\": \"\", \"prefix\": \"\", \"suffix\": \"\"}", "rows.jsonl:2: image: expected the name of a file"},
@@ -153,6 +156,40 @@ static void bad_rows_are_named_and_left_out(void **state) {
         assert_non_null(strstr(status_message(), k_rows[i].message));
         dataset_close(&d);
     }
+}
+
+/* Each of the suffixes in turn, in an order that is the row's, the seed's and the cycle's own. */
+static void suffixes_take_turns(void **state) {
+    (void)state;
+    enum { N = 6, CYCLES = 40 };
+    static const char k_line[] = "{\"image\": \"a.png\", \"prefix\": \"\", \"suffix\": [\"\", \"a\", \"bb\", \"ccc\", \"dddd\", \"eeeee\"]}";
+    dataset_row row;
+    size_t n_first[N] = {0}, n_other_row = 0, n_other_seed = 0, n_other_cycle = 0;
+    char last[N] = {0};
+    if (dataset_row_parse(&row, k_line, strlen(k_line), ".", "row") != PALI_OK) fail_msg("%s", status_message());
+    assert_int_equal(row.n_suffix, N - 1); /* the longest, as long as none is drawn */
+    for (uint64_t epoch = 0, seen = 0; epoch < N * CYCLES; epoch++) {
+        dataset_row_draw(&row, 7, epoch, 3);
+        const size_t drawn = row.n_suffix;
+        assert_int_equal(strlen(row.suffix), drawn);
+        n_other_cycle += last[epoch % N] != (char)drawn;
+        last[epoch % N] = (char)drawn;
+        n_first[drawn] += epoch % N == 0;
+        seen |= (uint64_t)1 << drawn;
+        if (epoch % N == N - 1) {
+            assert_int_equal(seen, (1 << N) - 1);
+            seen = 0;
+        }
+        dataset_row_draw(&row, 7, epoch, 4);
+        n_other_row += row.n_suffix != drawn;
+        dataset_row_draw(&row, 8, epoch, 3);
+        n_other_seed += row.n_suffix != drawn;
+        dataset_row_draw(&row, 7, epoch, 3); /* nothing is remembered */
+        assert_int_equal(row.n_suffix, drawn);
+    }
+    for (size_t i = 0; i < N; i++) assert_true(n_first[i] > 0);
+    assert_true(n_other_row > 100 && n_other_seed > 100 && n_other_cycle > 100); /* of 240; 200 on average */
+    dataset_row_free(&row);
 }
 
 static void files_without_a_good_row_are_errors(void **state) {
@@ -274,6 +311,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_come_as_they_are_written),      cmocka_unit_test(bad_rows_are_named_and_left_out),
         cmocka_unit_test(files_without_a_good_row_are_errors), cmocka_unit_test(the_budget_is_a_share_and_a_few),
+        cmocka_unit_test(suffixes_take_turns),
         cmocka_unit_test(rows_that_turn_bad_later_count_once), cmocka_unit_test(a_line_has_a_limit),
         cmocka_unit_test(a_file_that_shrank_is_an_error),     cmocka_unit_test(a_failed_allocation_is_not_a_bad_row),
     };

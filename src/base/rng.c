@@ -32,6 +32,10 @@ double rng_uniform(rng *r) {
     return (double)(rng_next(r) >> 11) * 0x1p-53;
 }
 
+uint64_t rng_below(rng *r, uint64_t n) {
+    return (uint64_t)(rng_uniform(r) * (double)n);
+}
+
 float rng_normal(rng *r) { /* Box-Muller; 1 - u keeps the logarithm finite */
     double u = 1.0 - rng_uniform(r), v = rng_uniform(r);
     return (float)(sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));

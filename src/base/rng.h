@@ -11,6 +11,7 @@ typedef struct rng {
 void rng_seed(rng *r, uint64_t seed);
 uint64_t rng_next(rng *r);
 double rng_uniform(rng *r); /* [0, 1), 53 bits */
+uint64_t rng_below(rng *r, uint64_t n); /* 0 to n - 1, n at most 2^53 */
 float rng_normal(rng *r);   /* mean 0, variance 1 */
 
 #endif

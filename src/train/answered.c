@@ -46,6 +46,7 @@ pali_status answered_make(answered *out, const loader_options *rows, size_t inde
     dataset_row row;
     *out = (answered){0};
     pali_status s = dataset_row_read(&row, rows->data, index);
+    dataset_row_draw(&row, rows->seed, 0, index);
     if (s == PALI_OK) s = row_answer(out, rows, &row, index, m, answer, user);
     dataset_row_free(&row);
     return s;

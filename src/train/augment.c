@@ -87,12 +87,8 @@ typedef struct part {
     size_t x, y, w, h;
 } part;
 
-static size_t draw_below(rng *r, size_t n) {
-    return (size_t)(rng_uniform(r) * (double)n);
-}
-
 static part part_at_random(rng *r, const image *in, size_t w, size_t h) {
-    const size_t x = draw_below(r, in->width - w + 1), y = draw_below(r, in->height - h + 1);
+    const size_t x = (size_t)rng_below(r, in->width - w + 1), y = (size_t)rng_below(r, in->height - h + 1);
     return (part){x, y, w, h};
 }
 

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "io/json.h"
 #include "train/order.h"
 
@@ -23,6 +25,43 @@ static pali_status row_text(const json_t *object, const char *key, const char **
     *out = json_string_value(value);
     *n = json_string_length(value);
     return PALI_OK;
+}
+
+static void row_suffix(dataset_row *row, const json_t *value) {
+    row->suffix = json_string_value(value);
+    row->n_suffix = json_string_length(value);
+}
+
+/* A text or a list of texts. */
+static pali_status row_suffixes(dataset_row *row, const char *name) {
+    const json_t *list = json_object_get(row->json, "suffix");
+    if (!json_is_array(list)) return row_text(row->json, "suffix", &row->suffix, &row->n_suffix, name);
+    const size_t n = json_array_size(list);
+    if (n == 0 || n > DATASET_MAX_SUFFIXES) return status_fail(PALI_ERR_LIMIT, "%s: suffix: %zu texts: expected 1 to %u", name, n, DATASET_MAX_SUFFIXES);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *value = json_array_get(list, i);
+        if (!json_is_string(value)) return status_fail(PALI_ERR_FORMAT, "%s: suffix[%zu]: expected a string", name, i);
+        if (!row->suffix || json_string_length(value) > row->n_suffix) row_suffix(row, value);
+    }
+    row->suffixes = list;
+    return PALI_OK;
+}
+
+void dataset_row_draw(dataset_row *row, uint64_t seed, uint64_t epoch, size_t index) {
+    const size_t n = json_array_size(row->suffixes), turn = n ? (size_t)(epoch % n) : 0;
+    uint16_t turns[DATASET_MAX_SUFFIXES];
+    rng r;
+    if (n == 0) return;
+    const uint64_t what[] = {seed, index, epoch / n};
+    rng_seed(&r, hash_bytes((hash_key){{0}}, what, sizeof what).hash[0]);
+    for (size_t i = 0; i < n; i++) turns[i] = (uint16_t)i;
+    for (size_t i = 0; i <= turn; i++) {
+        const size_t j = i + (size_t)rng_below(&r, n - i);
+        const uint16_t at = turns[i];
+        turns[i] = turns[j];
+        turns[j] = at;
+    }
+    row_suffix(row, json_array_get(row->suffixes, turns[turn]));
 }
 
 static pali_status row_image(dataset_row *row, const json_t *value, const char *dir, const char *name) {
@@ -51,7 +90,7 @@ pali_status dataset_row_parse(dataset_row *out, const char *line, size_t n_bytes
     STATUS_TRY(json_parse(&out->json, line, n_bytes, name));
     if (!json_is_object(out->json)) return status_fail(PALI_ERR_FORMAT, "%s: expected an object", name);
     STATUS_TRY(row_text(out->json, "prefix", &out->prefix, &out->n_prefix, name));
-    STATUS_TRY(row_text(out->json, "suffix", &out->suffix, &out->n_suffix, name));
+    STATUS_TRY(row_suffixes(out, name));
     STATUS_TRY(json_get_string(out->json, "id", &out->id, name));
     return row_images(out, dir, name);
 }

@@ -1,6 +1,6 @@
 /* dataset.h: the rows of a JSONL file (spec training 8.1), one object a line:
  *
- *   {"image": "a.jpg" or ["a.jpg", "b.jpg"], "prefix": "...", "suffix": "..."}    also "images" for "image", and "id"
+ *   {"image": "a.jpg" or ["a.jpg", "b.jpg"], "prefix": "...", "suffix": "..." or ["...", ...]}    also "images" for "image", and "id"
  *
  * Paths are relative to the file. Opening reads every line once and looks whether its pictures are there; what stays in memory
  * of a row is where its line lies, so that millions cost megabytes, and rows are parsed again when their turn comes. A bad row
@@ -15,6 +15,7 @@
 
 #define DATASET_MAX_LINE_BYTES ((size_t)4 << 20)
 #define DATASET_MAX_IMAGES 64u /* of a row */
+#define DATASET_MAX_SUFFIXES 1024u
 /* Bad rows that are put up with unless the caller says how many: a tenth of the lines, and always a few. */
 #define DATASET_BAD_SHARE 10u
 #define DATASET_BAD_FEW 10u
@@ -43,6 +44,7 @@ typedef struct dataset_row {
     json_t *json;           /* owns the strings */
     const char *prefix, *suffix, *id; /* id NULL: none */
     size_t n_prefix, n_suffix;
+    const json_t *suffixes; /* all of them, of which `suffix` is one: the longest until one is drawn; NULL: there is no list */
     char **images;          /* [n_images] paths that can be opened */
     size_t n_images, line;
 } dataset_row;
@@ -57,6 +59,9 @@ pali_status dataset_row_read(dataset_row *out, const dataset *d, size_t i);
 void dataset_row_free(dataset_row *row);
 /* One line: what a row's line says. `name` stands for file and line in messages, `dir` is where relative paths begin. */
 pali_status dataset_row_parse(dataset_row *out, const char *line, size_t n_bytes, const char *dir, const char *name);
+
+/* Makes one of several suffixes the row's: another one in each epoch until all have had their turn, then in another order again. */
+void dataset_row_draw(dataset_row *row, uint64_t seed, uint64_t epoch, size_t i);
 
 /* Row i turned out to be bad in later work: reports and counts it the first time. An error once the budget is spent. */
 pali_status dataset_row_bad(dataset *d, size_t i, const char *message);

@@ -131,6 +131,7 @@ static void item_make(loader_item *item, maker *m, size_t index) {
     dataset_row row;
     *item = (loader_item){.row = index};
     pali_status s = dataset_row_read(&row, o->data, index);
+    dataset_row_draw(&row, o->seed, m->epoch, index);
     if (s == PALI_OK) s = status_prefix(row_load(item, m, &row), "%s:%zu", o->data->path, row.line);
     dataset_row_free(&row);
     if (s == PALI_OK) return;

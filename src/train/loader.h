@@ -54,6 +54,7 @@ typedef struct loader_options {
     const sample_rules *rules;
     size_t image_size;        /* R */
     resize_filter filter;
+    uint64_t seed;            /* of which suffix a row has */
     augment_options augment;  /* zeros: none */
     feature_cache *cache;     /* NULL: none; not together with augmentation */
     uint64_t epoch;           /* where to begin */

@@ -194,7 +194,7 @@ static pali_status eval_pass(trainer *t, loader *l, sample_mean mean, eval_sums 
 }
 
 static loader_options loader_of(trainer *t, dataset *d, order *o) {
-    return (loader_options){.data = d, .order = o, .rules = &t->rules, .image_size = t->base->cfg.vit.image_size,
+    return (loader_options){.data = d, .order = o, .rules = &t->rules, .seed = t->o->seed, .image_size = t->base->cfg.vit.image_size,
                             .filter = (resize_filter)t->base->cfg.resample, .cache = t->cache};
 }
 
