@@ -1,6 +1,7 @@
 /* test_resize.c: resizing gives Pillow's bytes: the vectors of spec inference 13, and hashes of Pillow's results for all
  * filters and for sizes around the rule of the pass order (tests/golden/images/resize.txt). */
 #include <inttypes.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -186,6 +187,46 @@ static void test_to_pixels(void **state) {
     free(img.rgb);
 }
 
+/* torch.nn.functional.interpolate (2.15.0) of the same f32 picture, bilinear, align_corners false: TensorFlow's arithmetic. */
+static void test_big_vision(void **state) {
+    (void)state;
+    static const struct {
+        size_t in_w, in_h, out_w, out_h;
+        double plain[20], antialiased[20];
+    } k_cases[] = {
+        {7, 5, 3, 3,
+         {41.1111, 103.3333, 159.5556, 94.3333, 176.0, 81.0, 111.7778, 70.6666, 80.4444},
+         {47.4082, 112.5882, 145.1633, 106.3492, 139.8431, 140.254, 130.2653, 90.8235, 109.898}},
+        {3, 2, 5, 4, /* enlarged: both are the same */
+         {31.0, 33.8, 38.0, 50.6, 59.0, 34.25, 37.55, 42.5, 55.85, 64.75, 40.75, 45.05, 51.5, 66.35, 76.25, 44.0, 48.8, 56.0, 71.6, 82.0},
+         {31.0, 33.8, 38.0, 50.6, 59.0, 34.25, 37.55, 42.5, 55.85, 64.75, 40.75, 45.05, 51.5, 66.35, 76.25, 44.0, 48.8, 56.0, 71.6, 82.0}},
+        {9, 4, 4, 4,
+         {35.375, 89.625, 183.625, 157.375, 51.5, 117.0, 222.25, 111.25, 93.625, 170.375, 62.875, 187.125, 161.75, 25.75, 153.5, 129.0},
+         {39.6, 94.0, 134.9756, 138.8, 56.7429, 121.2683, 173.7073, 92.5714, 99.8857, 168.2927, 132.2927, 167.4286, 169.0286, 85.2195, 141.8537, 158.5714}},
+    };
+    for (size_t c = 0; c < sizeof k_cases / sizeof *k_cases; c++) {
+        const size_t w = k_cases[c].in_w, h = k_cases[c].in_h, n = k_cases[c].out_w * k_cases[c].out_h;
+        uint8_t in[3 * 64], out[3 * 20];
+        for (size_t i = 0; i < w * h; i++) /* the other channels: the same backwards, and one value */
+            in[3 * i] = in[3 * (w * h - 1 - i) + 1] = (uint8_t)(7 * (i % w) * (i % w) + 13 * (i / w) * (i / w) + 5 * (i % w) * (i / w) + 31), in[3 * i + 2] = 7;
+        for (int aa = 0; aa < 2; aa++) {
+            assert_int_equal(resize_u8(out, k_cases[c].out_w, k_cases[c].out_h, in, w, h, 3, aa ? RESIZE_BV_AA : RESIZE_BV), PALI_OK);
+            for (size_t i = 0; i < n; i++) { /* the table is rounded to 4 digits: a value just below a whole number is that number */
+                const double expected = floor((aa ? k_cases[c].antialiased : k_cases[c].plain)[i] + 1e-3);
+                if (out[3 * i] != expected) fail_msg("case %zu, antialias %d: value %zu is %u, expected %g", c, aa, i, out[3 * i], expected);
+                assert_int_equal(out[3 * (n - 1 - i) + 1], out[3 * i]);
+                assert_int_equal(out[3 * i + 2], 7);
+            }
+        }
+    }
+    uint8_t dot = 200, large[6 * 5];
+    assert_int_equal(resize_u8(large, 6, 5, &dot, 1, 1, 1, RESIZE_BV), PALI_OK);
+    for (size_t i = 0; i < sizeof large; i++) assert_int_equal(large[i], 200);
+    assert_int_equal(resize_u8(&dot, 1, 1, large, 6, 5, 1, RESIZE_BV_AA), PALI_OK);
+    assert_int_equal(dot, 200);
+    assert_int_equal(resize_u8(&dot, 0, 1, large, 6, 5, 1, RESIZE_BV_AA), PALI_ERR_ARGUMENT);
+}
+
 static void test_errors(void **state) {
     (void)state;
     uint8_t src[12] = {0}, out[48];
@@ -208,7 +249,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_spec_grey),       cmocka_unit_test(test_spec_rgb), cmocka_unit_test(test_spec_float),
         cmocka_unit_test(test_reference_cases), cmocka_unit_test(test_channels), cmocka_unit_test(test_to_pixels),
-        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_big_vision),      cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

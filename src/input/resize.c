@@ -12,6 +12,7 @@
 
 #include "base/cpu.h"
 #include "base/mem.h"
+#include "input/resize_bv.h"
 
 #define PRECISION_BITS 22     /* 32 - 8 bits of a sample - 2 bits of headroom for overshoot */
 #define LANES 8               /* int32 sums held in one vector */
@@ -326,15 +327,21 @@ static bool is_vertical_first(size_t out_w, size_t out_h, size_t in_w, size_t in
     return less_h > 0 && less_h > 2 * less_w;
 }
 
-static pali_status resize_any(void *dst, size_t out_w, size_t out_h, const resize_source *src, size_t n_sample_bytes,
-                              resize_filter filter, resize_pass *horizontal, resize_pass *vertical) {
-    const size_t in_w = src->width, in_h = src->height, sides[] = {out_w, out_h, in_w, in_h};
-    const size_t n_pixel_bytes = src->channels * n_sample_bytes;
+static pali_status sides_check(size_t out_w, size_t out_h, size_t in_w, size_t in_h) {
+    const size_t sides[] = {out_w, out_h, in_w, in_h};
     for (size_t i = 0; i < 4; i++) {
         if (sides[i] == 0 || sides[i] > MAX_SIDE) {
             return status_fail(PALI_ERR_ARGUMENT, "resize: a side of %zu: expected 1 to %zu", sides[i], MAX_SIDE);
         }
     }
+    return PALI_OK;
+}
+
+static pali_status resize_any(void *dst, size_t out_w, size_t out_h, const resize_source *src, size_t n_sample_bytes,
+                              resize_filter filter, resize_pass *horizontal, resize_pass *vertical) {
+    const size_t in_w = src->width, in_h = src->height;
+    const size_t n_pixel_bytes = src->channels * n_sample_bytes;
+    STATUS_TRY(sides_check(out_w, out_h, in_w, in_h));
     if ((unsigned)filter > RESIZE_HAMMING) return status_fail(PALI_ERR_ARGUMENT, "resize: filter %d: expected 0 to 5", (int)filter);
     if (out_w == in_w && out_h == in_h) {
         memcpy(dst, src->data, in_w * in_h * n_pixel_bytes);
@@ -361,6 +368,10 @@ pali_status resize_u8(uint8_t *dst, size_t out_w, size_t out_h, const uint8_t *s
                       resize_filter filter) {
     if (channels == 0 || channels > MAX_CHANNELS) {
         return status_fail(PALI_ERR_ARGUMENT, "resize: %zu channels: expected 1 to %u", channels, MAX_CHANNELS);
+    }
+    if (filter == RESIZE_BV || filter == RESIZE_BV_AA) {
+        STATUS_TRY(sides_check(out_w, out_h, in_w, in_h));
+        return resize_bv(dst, out_w, out_h, src, in_w, in_h, channels, filter == RESIZE_BV_AA);
     }
     const resize_source source = {src, in_w, in_h, channels};
     return resize_any(dst, out_w, out_h, &source, 1, filter, horizontal_u8, vertical_u8);

@@ -11,7 +11,10 @@ typedef enum resize_filter {
     RESIZE_BILINEAR = 2,
     RESIZE_BICUBIC = 3,
     RESIZE_BOX = 4,
-    RESIZE_HAMMING = 5
+    RESIZE_HAMMING = 5,
+    /* Not PIL's: big_vision's (resize_bv.h), of 8-bit pictures. */
+    RESIZE_BV = 16,
+    RESIZE_BV_AA = 17
 } resize_filter;
 
 /* dst [out_h, out_w, channels] from src [in_h, in_w, channels], channels 1 to 4, no premultiplication. */
