@@ -672,6 +672,12 @@ typedef struct pali_train_event {
 /* Non-zero: save a checkpoint after the last complete update, and stop. */
 typedef int (*pali_train_fn)(void *user, const pali_train_event *event);
 
+/* A file of rows, and how often rows come from it. */
+typedef struct pali_train_file {
+    const char *path;
+    double weight; /* 0 */
+} pali_train_file;
+
 /* Numbers are as pali_train_options_init sets them. */
 typedef struct pali_train_options {
     size_t struct_size;
@@ -706,7 +712,14 @@ typedef struct pali_train_options {
     double label_smoothing;    /* 0 */
     pali_train_loss loss;
     int32_t no_shuffle;
-    uint64_t seed;             /* 42: of the rows' order, the adapters' first values, and rounding by lot */
+    const pali_train_file *files; /* [n_files] instead of `data`, which is then NULL. Without weights each row comes once an epoch; with */
+    uint64_t n_files;          /* weights each place of an epoch draws a file by them, and takes the next of its rows in the order of a
+                                * shuffle of its own: an epoch has as many rows as all files together */
+    const char *augment;       /* list of what happens to pictures, anew in every epoch: "ic" (a part of 50 to 100 % of the area, 3:4 to 4:3,
+                                * stretched), "rc" (a square of 7/8 of the shorter side), "flip" (half of them mirrored, boxes of the
+                                * text too). Rows whose texts have locations are not cropped; with masks, "left" or "right" not
+                                * flipped. NULL: none */
+    uint64_t seed;             /* 42: of the rows' order, the adapters' first values, rounding by lot, and what happens to pictures */
     uint64_t logging_steps;    /* 1 */
     uint64_t eval_steps;       /* 0: at the end only */
     uint64_t save_steps;       /* 500; 0: at the end only */

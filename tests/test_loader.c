@@ -622,6 +622,22 @@ static void crops_are_as_large_as_they_say(void **state) {
     }
 }
 
+static void augmentations_have_names(void **state) {
+    (void)state;
+    static const struct {
+        const char *list;
+        augment_crop crop;
+        bool flip, fine;
+    } k_lists[] = {{NULL, AUGMENT_WHOLE, false, true},        {"ic", AUGMENT_INCEPTION, false, true}, {"flip,rc", AUGMENT_RANDOM, true, true},
+                   {"flip,flip", AUGMENT_WHOLE, true, true},  {"ic,rc", 0, false, false},             {"", 0, false, false},
+                   {"ic,", 0, false, false},                  {"i", 0, false, false},                 {"icc", 0, false, false}};
+    for (size_t i = 0; i < sizeof k_lists / sizeof *k_lists; i++) {
+        augment_options o = {0};
+        assert_int_equal(augment_options_parse(&o, k_lists[i].list), k_lists[i].fine ? PALI_OK : PALI_ERR_ARGUMENT);
+        if (k_lists[i].fine) assert_true(o.crop == k_lists[i].crop && o.flip == k_lists[i].flip && augment_any(&o) == (i > 0));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batches_follow_the_order),          cmocka_unit_test(a_run_is_taken_up_anywhere),
@@ -631,7 +647,7 @@ int main(void) {
         cmocka_unit_test(a_directory_that_fails_is_told_once), cmocka_unit_test(the_loader_finds_features),
         cmocka_unit_test(a_fingerprint_tells_towers_apart),  cmocka_unit_test(boxes_are_mirrored),
         cmocka_unit_test(only_texts_that_bear_it_are_flipped), cmocka_unit_test(draws_depend_on_nothing_else),
-        cmocka_unit_test(boxes_and_pictures_flip_together),
+        cmocka_unit_test(boxes_and_pictures_flip_together),  cmocka_unit_test(augmentations_have_names),
         cmocka_unit_test(a_flip_mirrors_every_row),          cmocka_unit_test(crops_are_as_large_as_they_say),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -351,6 +351,22 @@ static void refuses(void **state) {
     assert_int_equal(pali_finetune(g_model, DATA, folder("refused"), &o), PALI_ERR_ARGUMENT);
     assert_int_equal(pali_finetune(NULL, DATA, folder("refused"), NULL), PALI_ERR_ARGUMENT);
     assert_int_equal(pali_finetune(g_model, NULL, folder("refused"), NULL), PALI_ERR_ARGUMENT);
+    const pali_train_file files[] = {{DATA, 1}, {DATA, 0}}, no_path[] = {{NULL, 0}}, negative[] = {{DATA, -1}};
+    o = options_of(&r);
+    o.files = files;
+    o.n_files = 1;
+    assert_int_equal(pali_finetune(g_model, DATA, folder("refused"), &o), PALI_ERR_ARGUMENT);
+    o.n_files = 2;
+    assert_int_equal(pali_finetune(g_model, NULL, folder("refused"), &o), PALI_ERR_ARGUMENT); /* one has a weight, the other none */
+    o.n_files = 1000;
+    assert_int_equal(pali_finetune(g_model, NULL, folder("refused"), &o), PALI_ERR_LIMIT);
+    o.n_files = 1;
+    o.files = no_path;
+    assert_int_equal(pali_finetune(g_model, NULL, folder("refused"), &o), PALI_ERR_ARGUMENT);
+    o.files = negative;
+    assert_int_equal(pali_finetune(g_model, NULL, folder("refused"), &o), PALI_ERR_ARGUMENT);
+    o.files = NULL;
+    assert_int_equal(pali_finetune(g_model, NULL, folder("refused"), &o), PALI_ERR_ARGUMENT);
     assert_int_equal(pali_finetune(g_model, DATA, NULL, NULL), PALI_ERR_ARGUMENT);
 }
 

@@ -89,6 +89,8 @@ const char *cli_model_name(const cli *c);
 bool cli_model_is_builtin(const cli *c);
 /* What the options say of it; checks that there is one. */
 int cli_model_options(cli *c, pali_model_options *options);
+/* "PATH:NUMBER" or "PATH" of an option, the number then staying as it is; *path is to be freed, also after a failure. */
+int cli_scaled_read(cli *c, const char *name, const char *text, double low, double high, char **path, double *number);
 /* Reads what --lora says, an exit code; the files stay closed. */
 int cli_loras_read(cli *c);
 /* Opens them for a model; cli_loras_close or cli_loras_free in either case. */

@@ -1,4 +1,5 @@
 /* cmd_finetune.c: paligemma finetune: options to the library's, and its events to lines. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "memory.h"
@@ -94,6 +95,7 @@ static void options_fill(pali_train_options *o, const args *a) {
     o->label_smoothing = a->label_smoothing;
     o->loss = !strcmp(a->loss, "hf") ? PALI_TRAIN_LOSS_HF : PALI_TRAIN_LOSS_BIG_VISION;
     o->no_shuffle = a->no_shuffle;
+    o->augment = a->augment;
     o->seed = a->train_seed;
     o->logging_steps = a->logging_steps;
     o->eval_steps = a->eval_steps;
@@ -132,22 +134,55 @@ static int say_result(cli *c, const watch *w) {
     return CLI_OK;
 }
 
-int cmd_finetune(cli *c) {
-    const args *a = &c->args;
+static void files_free(pali_train_file *files, size_t n) {
+    for (size_t i = 0; files && i < n; i++) free((char *)(uintptr_t)files[i].path);
+    free(files);
+}
+
+/* The files of --data; where one has a weight, those without have 1. */
+static int files_read(cli *c, pali_train_file **out) {
+    const text_list *given = &c->args.train_data;
+    bool mixed = false;
+    int code = CLI_OK;
+    pali_train_file *files = *out = calloc(given->n, sizeof *files);
+    if (!files) return cli_fail(c, "finetune: out of memory");
+    for (size_t i = 0; i < given->n && !code; i++) {
+        char *path = NULL;
+        code = cli_scaled_read(c, "data", given->items[i], 1e-9, 1e9, &path, &files[i].weight);
+        files[i].path = path;
+        mixed |= files[i].weight != 0;
+    }
+    for (size_t i = 0; mixed && i < given->n; i++)
+        if (files[i].weight == 0) files[i].weight = 1;
+    return code;
+}
+
+static int run(cli *c, const pali_train_file *files, size_t n_files) {
     pali_train_options options;
     pali_model *model;
     watch w = {.c = c};
-    if (!a->train_data) return cli_usage(c, "finetune: no data: --data FILE.jsonl expected");
-    if (!a->output) return cli_usage(c, "finetune: no output: -o OUTDIR expected");
-    if (!strcmp(a->method, "qlora") && a->dtype) return cli_usage(c, "finetune: --dtype: qlora has the model as nf4: use --method lora");
-    if (strcmp(a->method, "full") != 0 && (a->train || a->freeze)) return cli_usage(c, "finetune: --train and --freeze are for --method full; --lora-targets and --lora-scope say where adapters go");
-    options_fill(&options, a);
+    options_fill(&options, &c->args);
+    options.files = files;
+    options.n_files = n_files;
     options.on_event = on_event;
     options.user = &w;
     int code = model_open(c, &model);
     if (code) return code;
-    pali_status status = pali_finetune(model, a->train_data, a->output, &options);
+    pali_status status = pali_finetune(model, NULL, c->args.output, &options);
     pali_model_free(model);
     cli_progress_clear(c);
     return status == PALI_OK ? say_result(c, &w) : cli_fail_library(c, status, "finetune");
+}
+
+int cmd_finetune(cli *c) {
+    const args *a = &c->args;
+    pali_train_file *files;
+    if (!a->train_data.n) return cli_usage(c, "finetune: no data: --data FILE.jsonl expected");
+    if (!a->output) return cli_usage(c, "finetune: no output: -o OUTDIR expected");
+    if (!strcmp(a->method, "qlora") && a->dtype) return cli_usage(c, "finetune: --dtype: qlora has the model as nf4: use --method lora");
+    if (strcmp(a->method, "full") != 0 && (a->train || a->freeze)) return cli_usage(c, "finetune: --train and --freeze are for --method full; --lora-targets and --lora-scope say where adapters go");
+    int code = files_read(c, &files);
+    if (!code) code = run(c, files, a->train_data.n);
+    files_free(files, a->train_data.n);
+    return code;
 }

@@ -1,5 +1,4 @@
 /* lora.c: --lora DIR[:SCALE]. A directory may have a colon in its name: what exists as it stands is taken so. */
-#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,23 +6,28 @@
 
 #include "cli.h"
 
-/* One value into *path (free it) and *scale. */
-static int use_read(cli *c, const char *text, char **path, float *scale) {
+int cli_scaled_read(cli *c, const char *name, const char *text, double low, double high, char **path, double *number) {
     const char *colon = strrchr(text, ':');
     *path = strdup(text);
-    *scale = 1;
     if (!*path) return cli_fail(c, "%s: out of memory", c->command->name);
     if (!colon || access(text, F_OK) == 0) return CLI_OK;
     (*path)[colon - text] = 0;
     char *end;
     double value = strtod(colon + 1, &end);
-    if (colon[1] && !*end && isfinite(value) && fabs(value) <= 1e6) {
-        *scale = (float)value;
+    if (colon[1] && !*end && value >= low && value <= high) {
+        *number = value;
         return CLI_OK;
     }
-    if (access(*path, F_OK) == 0) return cli_usage(c, "%s: --lora: \"%s\": a number expected after the colon", c->command->name, text);
+    if (access(*path, F_OK) == 0) return cli_usage(c, "%s: --%s: \"%s\": a number from %g to %g expected after the colon", c->command->name, name, text, low, high);
     (*path)[colon - text] = ':';
     return CLI_OK;
+}
+
+static int use_read(cli *c, const char *text, char **path, float *scale) {
+    double number = 1;
+    int code = cli_scaled_read(c, "lora", text, -1e6, 1e6, path, &number);
+    *scale = (float)number;
+    return code;
 }
 
 int cli_loras_read(cli *c) {

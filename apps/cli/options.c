@@ -231,7 +231,8 @@ const option option_table[] = {
     {"runs", 0, OPTION_NATURAL, AT(n_runs), "N", 1, 1000, BENCH, "runs to take the median of (default: 3)"},
     {"prompt-tokens", 0, OPTION_NATURAL, AT(prompt_tokens), "N", 1, 100000, BENCH, "length of the prompt (default: 10)"},
     {"config", 0, OPTION_TEXT, AT(recipe), "RECIPE.json", 0, 0, TRAIN, "options by their long names, for what the command line does not say"},
-    {"data", 0, OPTION_TEXT, AT(train_data), "FILE.jsonl", 0, 0, TRAIN, "rows to train on"},
+    {"data", 0, OPTION_LIST, AT(train_data), "FILE.jsonl[:WEIGHT]", 0, 0, TRAIN,
+     "rows to train on; of several files all rows, or, with weights, rows drawn from them in that proportion"},
     {"val", 0, OPTION_TEXT, AT(val_data), "FILE.jsonl", 0, 0, TRAIN, "rows to validate with: their loss, and the share of their tokens that the model thinks likeliest"},
     {"output", 'o', OPTION_TEXT, AT(output), "OUTDIR", 0, 0, TRAIN, "directory of the result, the checkpoints and the log"},
     {"method", 0, OPTION_CHOICE, AT(method), "full|lora|qlora", 0, 0, TRAIN,
@@ -265,7 +266,10 @@ const option option_table[] = {
     {"loss", 0, OPTION_CHOICE, AT(loss), "hf|big_vision", 0, 0, TRAIN,
      "mean over all tokens of a step as in Transformers, or over the tokens of each row and then over rows as in big_vision (default: hf)"},
     {"no-shuffle", 0, OPTION_FLAG, AT(no_shuffle), NULL, 0, 0, TRAIN, "rows in the order of the file"},
-    {"seed", 0, OPTION_NATURAL, AT(train_seed), "N", 0, 9223372036854774784.0, TRAIN, "seed of the order and of the adapters' first values (default: 42)"},
+    {"augment", 0, OPTION_TEXT, AT(augment), "NAME,...", 0, 0, TRAIN,
+     "what happens to pictures in each epoch: ic (a part of 50 to 100 %, stretched), rc (a square of 7/8), flip (half of them, boxes too; not if "
+     "the text has masks, \"left\" or \"right\"); rows with locations are not cropped (default: nothing)"},
+    {"seed", 0, OPTION_NATURAL, AT(train_seed), "N", 0, 9223372036854774784.0, TRAIN, "seed of whatever is drawn by lot (default: 42)"},
     {"dtype", 0, OPTION_CHOICE, AT(dtype), "f32|bf16", 0, 0, TRAIN,
      "type to compute with: for full of the trained weights, whose updates go to copies in f32 either way; for lora of the model (default: as stored)"},
     {"pure-bf16", 0, OPTION_FLAG, AT(pure_bf16), NULL, 0, 0, TRAIN,
@@ -388,6 +392,7 @@ void args_free(args *a) {
     free(a->images.items);
     free(a->answers.items);
     free(a->loras.items);
+    free(a->train_data.items);
     free(a->words.items);
     memset(a, 0, sizeof *a);
 }
@@ -476,12 +481,18 @@ static bool unknown_option(const command *cmd, const char *name, size_t n_name, 
     return false;
 }
 
+bool args_given(const args *a, const command *cmd, const char *name) {
+    const option *o = option_find(cmd, name, strlen(name));
+    return o && o->kind == OPTION_LIST && ((const text_list *)(const void *)((const char *)a + o->offset))->n;
+}
+
 bool args_parse(args *a, const command *cmd, int argc, char **argv, char *message, size_t n_message) {
     a->images.items = calloc((size_t)argc, sizeof *a->images.items);
     a->answers.items = calloc((size_t)argc, sizeof *a->answers.items);
     a->loras.items = calloc((size_t)argc, sizeof *a->loras.items);
+    a->train_data.items = calloc((size_t)argc, sizeof *a->train_data.items);
     a->words.items = calloc((size_t)argc, sizeof *a->words.items);
-    if (!a->images.items || !a->answers.items || !a->loras.items || !a->words.items) {
+    if (!a->images.items || !a->answers.items || !a->loras.items || !a->train_data.items || !a->words.items) {
         (void)snprintf(message, n_message, "%s: out of memory", cmd->name);
         return false;
     }

@@ -20,8 +20,8 @@ typedef struct args {
     const char *model, *mmproj, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
         *early_stopping, *box_scale, *constrain, *lang, *draw, *masks, *vae, *format, *shard_size,
         *coco, *image_dir, *data_task, *classes, *loc_scale,
-        *recipe, *train_data, *val_data, *method, *train, *freeze, *lora_targets, *lora_scope, *lora_init, *optim, *schedule, *loss, *resume, *tensorboard, *feature_cache;
-    text_list images, answers, loras;
+        *recipe, *val_data, *method, *train, *freeze, *lora_targets, *lora_scope, *lora_init, *optim, *schedule, *loss, *resume, *tensorboard, *feature_cache, *augment;
+    text_list images, answers, loras, train_data;
     text_list words; /* what is no option */
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
     uint64_t lora_rank, max_steps, train_batch, grad_accum, train_seed, eval_steps, train_samples, save_steps, save_limit, logging_steps;
@@ -74,5 +74,7 @@ void args_init(args *a);
 void args_free(args *a);
 /* argv[0] is the command's name. On failure writes a line without the program's name to message. */
 bool args_parse(args *a, const command *cmd, int argc, char **argv, char *message, size_t n_message);
+/* Whether an option that may be repeated is there; of others it is not known. */
+bool args_given(const args *a, const command *cmd, const char *name);
 
 #endif

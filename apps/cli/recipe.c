@@ -8,31 +8,49 @@
 
 #define RECIPE_MAX_BYTES 1000000
 
-/* "--lr=2e-05", or *out NULL: a flag that is off. */
-static int argument_make(cli *c, char **out, const char *key, json_t *value) {
-    *out = NULL;
+/* Appends "--lr=2e-05", or nothing for a flag that is off. */
+static int argument_add(cli *c, const char *key, const json_t *value) {
     if (json_is_false(value)) return CLI_OK;
     char *text = json_is_string(value) ? strdup(json_string_value(value)) : json_is_number(value) ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
     if (!text && !json_is_true(value)) return cli_usage(c, "%s: %s: %s: a string, a number, true or false expected", c->command->name, c->args.recipe, key);
     size_t n = strlen(key) + (text ? strlen(text) : 0) + 4;
-    *out = malloc(n);
-    if (*out) (void)snprintf(*out, n, "--%s%s%s", key, text ? "=" : "", text ? text : "");
+    char *argument = malloc(n);
+    if (argument) (void)snprintf(argument, n, "--%s%s%s", key, text ? "=" : "", text ? text : "");
     free(text);
-    return *out ? CLI_OK : cli_fail(c, "%s: out of memory", c->command->name);
+    if (!argument) return cli_fail(c, "%s: out of memory", c->command->name);
+    c->recipe.items[c->recipe.n++] = argument;
+    return CLI_OK;
+}
+
+/* A list repeats its option. Where options add up, the command line's replace the recipe's. */
+static int option_add(cli *c, const char *key, const json_t *value) {
+    if (args_given(&c->args, c->command, key)) return CLI_OK;
+    if (!json_is_array(value)) return argument_add(c, key, value);
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        int code = argument_add(c, key, json_array_get(value, i));
+        if (code) return code;
+    }
+    return CLI_OK;
+}
+
+static size_t arguments_most(json_t *root) {
+    const char *key;
+    json_t *value;
+    size_t n = 1;
+    json_object_foreach(root, key, value) n += 1 + json_array_size(value);
+    return n;
 }
 
 static int arguments_make(cli *c, json_t *root) {
     const char *key;
     json_t *value;
-    c->recipe.items = calloc(json_object_size(root) + 1, sizeof *c->recipe.items);
+    c->recipe.items = calloc(arguments_most(root), sizeof *c->recipe.items);
     if (!c->recipe.items) return cli_fail(c, "%s: out of memory", c->command->name);
     json_object_foreach(root, key, value) {
         if (!strcmp(key, "config")) return cli_usage(c, "%s: %s: config: not in a recipe", c->command->name, c->args.recipe);
         if (!strcmp(key, "description")) continue;
-        char *argument;
-        int code = argument_make(c, &argument, key, value);
+        int code = option_add(c, key, value);
         if (code) return code;
-        if (argument) c->recipe.items[c->recipe.n++] = argument;
     }
     return CLI_OK;
 }

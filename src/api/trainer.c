@@ -6,11 +6,14 @@
 #include "base/mem.h"
 #include "infer/generate.h"
 #include "infer/plan.h"
+#include "train/dataset.h"
 #include "train/trainer.h"
 
 #define COUNT_MAX ((uint64_t)1 << 40)
 #define BATCH_MAX 65536u
 #define SAMPLES_MAX 10000u
+#define WEIGHT_MIN 1e-9
+#define WEIGHT_MAX 1e9
 
 void pali_train_options_init(pali_train_options *options) {
     *options = (pali_train_options){.struct_size = sizeof *options, .lr = 5e-5, .beta1 = -1, .beta2 = -1, .eps = -1, .momentum = -1,
@@ -100,6 +103,32 @@ static pali_status loss_read(trainer_options *out, const pali_train_options *o) 
     return PALI_OK;
 }
 
+/* ---- Files ---- */
+
+typedef struct files {
+    const char *paths[DATASET_MAX_FILES];
+    double weights[DATASET_MAX_FILES];
+    size_t n;
+    bool mixed;
+} files;
+
+static pali_status files_read(files *out, const char *data, const pali_train_options *o) {
+    *out = (files){.paths = {data}, .n = 1};
+    if (!o->n_files) return data ? PALI_OK : status_fail(PALI_ERR_ARGUMENT, "pali_finetune: data is NULL");
+    if (data) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: files: data is given too");
+    API_NEED_AS(o->files, "files");
+    if (o->n_files > DATASET_MAX_FILES) return status_fail(PALI_ERR_LIMIT, "pali_train_options: files: more than %u", DATASET_MAX_FILES);
+    out->n = (size_t)o->n_files;
+    for (size_t i = 0; i < out->n; i++) out->mixed |= o->files[i].weight != 0;
+    for (size_t i = 0; i < out->n; i++) {
+        if (!o->files[i].path) return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: files: path %zu is NULL", i);
+        if (out->mixed) STATUS_TRY(real_check(o->files[i].weight, WEIGHT_MIN, WEIGHT_MAX, "files: weight"));
+        out->paths[i] = o->files[i].path;
+        out->weights[i] = o->files[i].weight;
+    }
+    return PALI_OK;
+}
+
 /* ---- Answers while training ---- */
 
 typedef struct answerer {
@@ -139,14 +168,15 @@ static pali_status answer_need(uint64_t *out, const model *m, int n_threads) {
 pali_status pali_finetune(const pali_model *handle, const char *data, const char *output, const pali_train_options *options) {
     pali_train_options o;
     answerer answers;
+    files rows;
     API_NEED_AS(handle, "model");
-    API_NEED(data);
     API_NEED(output);
     pali_train_options_init(&o);
     STATUS_TRY(options_read(&o, sizeof o, options, "pali_train_options"));
     STATUS_TRY(numbers_check(&o));
+    STATUS_TRY(files_read(&rows, data, &o));
     STATUS_TRY(model_check_runs(handle->m));
-    trainer_options inner = {.data = data, .val = o.val_data, .out_dir = output, .resume = o.resume, .board_dir = o.tensorboard, .feature_dir = o.feature_cache, .tokenizer_path = handle->tokenizer_path,
+    trainer_options inner = {.data = rows.paths, .n_data = rows.n, .weights = rows.mixed ? rows.weights : NULL, .val = o.val_data, .out_dir = output, .resume = o.resume, .board_dir = o.tensorboard, .feature_dir = o.feature_cache, .tokenizer_path = handle->tokenizer_path,
                              .lr = o.lr, .warmup = o.warmup_steps, .epochs = o.epochs, .max_steps = o.max_steps, .batch_size = (size_t)o.batch_size,
                              .grad_accum = (size_t)o.grad_accum, .max_grad_norm = o.max_grad_norm, .shuffle = !o.no_shuffle, .seed = o.seed,
                              .logging_steps = (size_t)o.logging_steps, .eval_steps = (size_t)o.eval_steps, .save_steps = (size_t)o.save_steps,
@@ -155,6 +185,8 @@ pali_status pali_finetune(const pali_model *handle, const char *data, const char
     STATUS_TRY(optimizer_read(&inner.optimizer, &o, output));
     STATUS_TRY(schedule_kind_named(&inner.schedule, o.schedule ? o.schedule : "linear"));
     STATUS_TRY(loss_read(&inner, &o));
+    inner.augment.seed = o.seed;
+    STATUS_TRY(augment_options_parse(&inner.augment, o.augment));
     answers = (answerer){handle->t, o.n_threads};
     if (o.samples) STATUS_TRY(answer_need(&inner.answer_bytes, handle->m, o.n_threads));
     return trainer_run(handle->m, handle->t, &inner);

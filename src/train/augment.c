@@ -11,6 +11,27 @@
 #define LOC_LENGTH 9u /* <loc0000> */
 #define LOC_LAST 1023u
 
+/* ---- Options ---- */
+
+static bool is_word(const char *at, size_t n, const char *word) {
+    return strlen(word) == n && memcmp(at, word, n) == 0;
+}
+
+pali_status augment_options_parse(augment_options *o, const char *list) {
+    for (const char *at = list; at; at++) {
+        const size_t n = strcspn(at, ",");
+        const augment_crop crop = is_word(at, n, "ic") ? AUGMENT_INCEPTION : is_word(at, n, "rc") ? AUGMENT_RANDOM : AUGMENT_WHOLE;
+        if (crop == AUGMENT_WHOLE && !is_word(at, n, "flip"))
+            return status_fail(PALI_ERR_ARGUMENT, "augment: \"%.*s\": ic, rc or flip expected", n < 64 ? (int)n : 64, at);
+        if (crop != AUGMENT_WHOLE && o->crop != AUGMENT_WHOLE && o->crop != crop) return status_fail(PALI_ERR_ARGUMENT, "augment: ic and rc: one crop expected");
+        if (crop != AUGMENT_WHOLE) o->crop = crop;
+        o->flip |= crop == AUGMENT_WHOLE;
+        at += n;
+        if (!*at) break;
+    }
+    return PALI_OK;
+}
+
 /* ---- Texts ---- */
 
 /* The number of the location token at `text`, or -1. */

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 #include "base/rng.h"
+#include "base/status.h"
 #include "input/resize.h"
 
 typedef enum augment_crop { AUGMENT_WHOLE, AUGMENT_INCEPTION, AUGMENT_RANDOM } augment_crop;
@@ -22,6 +23,12 @@ typedef struct augment_options {
     bool flip;
     uint64_t seed;
 } augment_options;
+
+/* A list of "ic" (inception), "rc" (random) and "flip", big_vision's names as far as it has them; NULL: none. The seed stays. */
+pali_status augment_options_parse(augment_options *o, const char *list);
+static inline bool augment_any(const augment_options *o) {
+    return o->crop != AUGMENT_WHOLE || o->flip;
+}
 
 /* What happens to one row in one epoch. */
 typedef struct augment {

@@ -1,8 +1,8 @@
-/* dataset.h: the rows of a JSONL file (spec training 8.1), one object a line:
+/* dataset.h: the rows of JSONL files (spec training 8.1), one object a line:
  *
  *   {"image": "a.jpg" or ["a.jpg", "b.jpg"], "prefix": "...", "suffix": "..." or ["...", ...]}    also "images" for "image", and "id"
  *
- * Paths are relative to the file. Opening reads every line once and looks whether its pictures are there; what stays in memory
+ * Paths are relative to the file. The rows of several files are numbered through. Opening reads every line once and looks whether its pictures are there; what stays in memory
  * of a row is where its line lies, so that millions cost megabytes, and rows are parsed again when their turn comes. A bad row
  * is reported with its line, counted and left out; with more of them than the budget nothing goes on. */
 #ifndef PALI_TRAIN_DATASET_H
@@ -14,6 +14,7 @@
 #include "base/status.h"
 
 #define DATASET_MAX_LINE_BYTES ((size_t)4 << 20)
+#define DATASET_MAX_FILES 64u
 #define DATASET_MAX_IMAGES 64u /* of a row */
 #define DATASET_MAX_SUFFIXES 1024u
 /* Bad rows that are put up with unless the caller says how many: a tenth of the lines, and always a few. */
@@ -29,9 +30,15 @@ typedef struct dataset_line {
     uint32_t n_bytes, number; /* without the newline; from 1 */
 } dataset_line;
 
-typedef struct dataset {
+typedef struct dataset_file {
     char *path, *dir;
     int fd;
+    size_t end; /* number of the row after its last */
+} dataset_file;
+
+typedef struct dataset {
+    dataset_file *files;  /* [n_files] */
+    size_t n_files;
     dataset_line *lines;  /* [n] the good rows */
     size_t n;
     size_t n_bad, max_bad;
@@ -49,11 +56,14 @@ typedef struct dataset_row {
     size_t n_images, line;
 } dataset_row;
 
-/* max_bad: DATASET_BAD_DEFAULT or a number. on_bad may be NULL. A file without a good row is an error. dataset_close it, also
- * after a failure. */
+/* max_bad: DATASET_BAD_DEFAULT or a number, of all files together. on_bad may be NULL. A file without a good row is an error.
+ * dataset_close it, also after a failure. */
 pali_status dataset_open(dataset *d, const char *path, size_t max_bad, dataset_bad_fn on_bad, void *user);
+pali_status dataset_open_all(dataset *d, const char *const *paths, size_t n, size_t max_bad, dataset_bad_fn on_bad, void *user);
 void dataset_close(dataset *d);
 
+/* The file that row i is of. */
+const dataset_file *dataset_file_of(const dataset *d, size_t i);
 /* Row i; any number of threads may read at once. dataset_row_free it, also after a failure. */
 pali_status dataset_row_read(dataset_row *out, const dataset *d, size_t i);
 void dataset_row_free(dataset_row *row);

@@ -72,14 +72,10 @@ static pali_status picture_copy(image *out, const image *in) {
     return PALI_OK;
 }
 
-static bool is_augmented(const loader_options *o) {
-    return o->augment.crop != AUGMENT_WHOLE || o->augment.flip;
-}
-
 static hash_key key_of(const maker *m, size_t row, size_t index, const char *bytes, size_t n_bytes) {
     const hash_key key = hash_bytes((hash_key){{0}}, bytes, n_bytes);
     const uint64_t place[] = {m->epoch, row, index};
-    return is_augmented(m->o) ? hash_bytes(key, place, sizeof place) : key;
+    return augment_any(&m->o->augment) ? hash_bytes(key, place, sizeof place) : key;
 }
 
 static pali_status picture_make(loader_picture *p, maker *m, augment *a, const char *bytes, size_t n_bytes, const char *path) {
@@ -132,7 +128,7 @@ static void item_make(loader_item *item, maker *m, size_t index) {
     *item = (loader_item){.row = index};
     pali_status s = dataset_row_read(&row, o->data, index);
     dataset_row_draw(&row, o->seed, m->epoch, index);
-    if (s == PALI_OK) s = status_prefix(row_load(item, m, &row), "%s:%zu", o->data->path, row.line);
+    if (s == PALI_OK) s = status_prefix(row_load(item, m, &row), "%s:%zu", dataset_file_of(o->data, index)->path, row.line);
     dataset_row_free(&row);
     if (s == PALI_OK) return;
     char *message = mem_copy_string(status_message());
@@ -215,7 +211,7 @@ static pali_status item_bad(loader *l, const loader_item *item) {
     if (item->status == PALI_ERR_MEMORY) return status_fail(item->status, "%s", message);
     STATUS_TRY(dataset_row_bad(l->o.data, item->row, message));
     if (++l->n_bad_in_a_row < l->o.order->n_rows) return PALI_OK;
-    return status_fail(PALI_ERR_FORMAT, "%s: not one of %zu rows could be loaded; the last one: %s", l->o.data->path, l->o.order->n_rows, message);
+    return status_fail(PALI_ERR_FORMAT, "%s: not one of %zu rows could be loaded; the last one: %s", l->o.data->files[0].path, l->o.order->n_rows, message);
 }
 
 static pali_status batch_fill(loader *l, loader_batch *b, size_t n_rows, const atomic_int *cancel) {
@@ -270,7 +266,7 @@ static bool locks_init(loader *l) {
 
 pali_status loader_open(loader **out, const loader_options *o) {
     *out = NULL;
-    if (o->cache && is_augmented(o))
+    if (o->cache && augment_any(&o->augment))
         return status_fail(PALI_ERR_ARGUMENT, "features cannot be kept of pictures that are cropped or flipped anew in every epoch");
     if (o->micro >= o->order->n_micro) return status_fail(PALI_ERR_ARGUMENT, "micro-batch %zu: an epoch has %zu", o->micro, o->order->n_micro);
     loader *l = mem_calloc(1, sizeof *l);

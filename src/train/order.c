@@ -2,7 +2,9 @@
 
 #include <math.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
+#include "base/rng.h"
 
 #define N 624
 #define M 397
@@ -38,18 +40,79 @@ static uint32_t twister_next(twister *t) {
     return y ^ (y >> 18);
 }
 
-void order_begin_epoch(order *o, uint64_t epoch) {
+/* rows = first, first + 1, ... in the order of torch.randperm(n). */
+static void rows_fill(uint32_t *rows, size_t first, size_t n, bool shuffle, uint64_t seed) {
     twister t;
-    o->epoch = epoch;
-    for (size_t i = 0; i < o->n_rows; i++) o->rows[i] = (uint32_t)i;
-    if (!o->shuffle) return;
-    twister_seed(&t, o->seed + epoch);
-    for (size_t i = 0; i + 1 < o->n_rows; i++) {
-        const size_t j = i + twister_next(&t) % (o->n_rows - i);
-        const uint32_t row = o->rows[i];
-        o->rows[i] = o->rows[j];
-        o->rows[j] = row;
+    for (size_t i = 0; i < n; i++) rows[i] = (uint32_t)(first + i);
+    if (!shuffle) return;
+    twister_seed(&t, seed);
+    for (size_t i = 0; i + 1 < n; i++) {
+        const size_t j = i + twister_next(&t) % (n - i);
+        const uint32_t row = rows[i];
+        rows[i] = rows[j];
+        rows[j] = row;
     }
+}
+
+/* ---- Mixtures ---- */
+
+static order_part *part_draw(const order *o, rng *r) {
+    const double x = rng_uniform(r);
+    order_part *p = o->parts;
+    while (p + 1 < o->parts + o->n_parts && x >= p->until) p++;
+    return p;
+}
+
+static uint32_t part_take(const order *o, order_part *p) {
+    const uint64_t pass = p->n_taken / p->n, k = (uint64_t)(p - o->parts);
+    if (pass != p->pass) rows_fill(p->rows, p->first, p->n, o->shuffle, o->seed + pass + (k << 16));
+    p->pass = pass;
+    return p->rows[p->n_taken++ % p->n];
+}
+
+static rng epoch_draws(const order *o, uint64_t epoch) {
+    const uint64_t what[] = {o->seed, epoch};
+    rng r;
+    rng_seed(&r, hash_bytes((hash_key){{0}}, what, sizeof what).hash[0]);
+    return r;
+}
+
+static void mixture_epoch(order *o, uint64_t epoch) {
+    if (epoch < o->next) {
+        for (size_t k = 0; k < o->n_parts; k++) o->parts[k].n_taken = 0;
+        o->next = 0;
+    }
+    for (; o->next < epoch; o->next++) {
+        rng r = epoch_draws(o, o->next);
+        for (size_t i = 0; i < o->n_rows; i++) part_draw(o, &r)->n_taken++;
+    }
+    rng r = epoch_draws(o, epoch);
+    for (size_t i = 0; i < o->n_rows; i++) o->rows[i] = part_take(o, part_draw(o, &r));
+    o->next = epoch + 1;
+}
+
+pali_status order_mix(order *o, const size_t *n_rows, const double *weights, size_t n) {
+    double sum = 0, until = 0;
+    size_t first = 0;
+    for (size_t k = 0; k < n; k++) sum += weights[k];
+    o->parts = mem_calloc(n, sizeof *o->parts);
+    if (!o->parts) return status_no_memory(n * sizeof *o->parts);
+    for (; o->n_parts < n; first += n_rows[o->n_parts++]) {
+        order_part *p = &o->parts[o->n_parts];
+        until += weights[o->n_parts] / sum;
+        *p = (order_part){.first = first, .n = n_rows[o->n_parts], .until = until, .pass = UINT64_MAX, .rows = mem_alloc(n_rows[o->n_parts], sizeof *p->rows)};
+        if (!p->rows) return status_no_memory(p->n * sizeof *p->rows);
+    }
+    order_begin_epoch(o, 0);
+    return PALI_OK;
+}
+
+/* ---- Epochs ---- */
+
+void order_begin_epoch(order *o, uint64_t epoch) {
+    o->epoch = epoch;
+    if (o->n_parts) mixture_epoch(o, epoch);
+    else rows_fill(o->rows, 0, o->n_rows, o->shuffle, o->seed + epoch);
 }
 
 static size_t ceil_div(size_t a, size_t b) {
@@ -69,6 +132,8 @@ pali_status order_init(order *o, size_t n_rows, size_t batch_size, size_t grad_a
 }
 
 void order_free(order *o) {
+    for (size_t k = 0; k < o->n_parts; k++) mem_free(o->parts[k].rows);
+    mem_free(o->parts);
     mem_free(o->rows);
     *o = (order){0};
 }

@@ -28,7 +28,7 @@ typedef struct trainer {
     trainable what;
     crew crew;
     optim *optimizer;
-    feature_cache *cache; /* NULL: the tower is trained */
+    feature_cache *cache; /* NULL: the tower is trained; rows that are cropped or flipped do without */
     loader *loader;
     trainer_state state;  /* its global_step: updates done */
     checkpoint_sums sums;
@@ -73,7 +73,7 @@ static pali_status micro_run(trainer *t, loader_batch *b, sample_counts *counts,
     backprop_result result = {0};
     micro m;
     if (b->n == 0) return PALI_OK;
-    pali_status s = micro_make(&m, &t->e, t->what.view, t->cache, b, t->o->mean);
+    pali_status s = micro_make(&m, &t->e, t->what.view, augment_any(&t->o->augment) ? NULL : t->cache, b, t->o->mean);
     lora_training_dropout(&t->what.lora, true, dropout_key(t, b));
     if (s == PALI_OK) s = crew_run(&t->crew, &t->e, &result, m.items, m.n, &o);
     lora_training_dropout(&t->what.lora, false, 0);
@@ -323,6 +323,8 @@ static pali_status loop(trainer *t) {
     pali_train_event event = {.kind = PALI_TRAIN_START, .n_rows = t->data.n, .n_parameters = t->plan.n_parameters, .memory_bytes = t->plan.needed,
                               .memory_available = t->plan.available};
     pali_status s = emit(t, &event);
+    if (t->cache && augment_any(&t->o->augment))
+        on_note(t, "augment: pictures are other ones in every epoch: the tower, though frozen, sees them each time, and features are kept for validation only");
     t->log_ms = clock_ms();
     if (s == PALI_OK) s = eval_if_due(t);
     while (s == PALI_OK && t->state.global_step < t->schedule.total) s = step(t);
@@ -335,13 +337,20 @@ static pali_status loop(trainer *t) {
 
 /* ---- Getting ready ---- */
 
+static pali_status mixture_make(trainer *t) {
+    size_t n_rows[DATASET_MAX_FILES];
+    for (size_t i = 0, first = 0; i < t->data.n_files; first = t->data.files[i++].end) n_rows[i] = t->data.files[i].end - first;
+    return order_mix(&t->order, n_rows, t->o->weights, t->data.n_files);
+}
+
 static pali_status data_open(trainer *t) {
     const trainer_options *o = t->o;
     const config *c = &t->base->cfg;
     if (!t->t) return status_fail(PALI_ERR_ARGUMENT, "the model has no tokenizer");
     t->rules = (sample_rules){.tokenizer = t->t, .image_token = c->image_token, .bos_token = c->bos_token, .eos_token = c->eos_token, .n_image_ids = c->vit.n_patches};
-    STATUS_TRY(dataset_open(&t->data, o->data, DATASET_BAD_DEFAULT, on_bad, t));
+    STATUS_TRY(dataset_open_all(&t->data, o->data, o->n_data, DATASET_BAD_DEFAULT, on_bad, t));
     STATUS_TRY(order_init(&t->order, t->data.n, o->batch_size, o->grad_accum, o->seed, o->shuffle));
+    if (o->weights) STATUS_TRY(mixture_make(t));
     t->schedule = (schedule){.kind = o->schedule, .total = order_total_updates(&t->order, o->epochs, o->max_steps)};
     t->schedule.warmup = schedule_warmup(o->warmup, t->schedule.total);
     if (!o->val) return PALI_OK;
@@ -374,18 +383,32 @@ static pali_status parts_make(trainer *t) {
     return t->plan.trains_vision ? PALI_OK : cache_make(t);
 }
 
+/* Where each file ends among the rows, and its weight. */
+static json_t *files_list(const trainer *t) {
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < t->data.n_files; i++) {
+        json_t *file = json_pack("[I, f]", (json_int_t)t->data.files[i].end, t->o->weights ? t->o->weights[i] : 0);
+        if (json_array_append_new(list, file) == 0) continue;
+        json_decref(list);
+        list = NULL;
+    }
+    return list;
+}
+
 /* What a checkpoint must have in common with a run that goes on from it; sizes of arrays tell the rest. */
 static pali_status settings_make(trainer *t) {
     const trainer_options *o = t->o;
-    t->settings = json_pack("{s:b, s:I, s:I, s:I, s:I, s:b, s:i, s:i}", "adapters", (int)o->what.adapters, "rows", (json_int_t)t->data.n, "batch_size", (json_int_t)o->batch_size,
-                            "grad_accum", (json_int_t)o->grad_accum, "seed", (json_int_t)(o->seed & INT64_MAX), "shuffle", (int)o->shuffle, "loss", (int)o->mean, "optimizer",
-                            (int)o->optimizer.kind);
+    t->settings = json_pack("{s:b, s:o, s:I, s:I, s:I, s:b, s:i, s:i, s:i, s:b}", "adapters", (int)o->what.adapters, "rows", files_list(t), "batch_size",
+                            (json_int_t)o->batch_size, "grad_accum", (json_int_t)o->grad_accum, "seed", (json_int_t)(o->seed & INT64_MAX), "shuffle", (int)o->shuffle,
+                            "loss", (int)o->mean, "optimizer", (int)o->optimizer.kind, "crop", (int)o->augment.crop, "flip", (int)o->augment.flip);
     return t->settings ? PALI_OK : status_no_memory(1);
 }
 
 static pali_status resume_from(trainer *t, const char *dir) {
     const checkpoint c = checkpoint_of(t);
     STATUS_TRY(status_prefix(checkpoint_load(&c, dir), "resume"));
+    if (t->order.n_parts && t->state.global_step / t->order.n_updates > ORDER_MAX_DRAWS / t->order.n_rows)
+        return status_fail(PALI_ERR_LIMIT, "resume: %s is of step %zu: too many rows of a mixture to find the next", dir, t->state.global_step);
     if (t->state.global_step <= t->schedule.total) return PALI_OK;
     return status_fail(PALI_ERR_ARGUMENT, "resume: %s is of step %zu; this run has %llu", dir, t->state.global_step, (unsigned long long)t->schedule.total);
 }
@@ -422,6 +445,8 @@ static pali_status state_begin(trainer *t) {
 
 static pali_status loader_begin(trainer *t) {
     loader_options options = loader_of(t, &t->data, &t->order);
+    options.augment = t->o->augment;
+    if (augment_any(&options.augment)) options.cache = NULL;
     order_resume(&t->order, t->state.global_step, &options.epoch, &options.micro);
     return loader_open(&t->loader, &options);
 }
@@ -438,7 +463,7 @@ static pali_status run(trainer *t) {
 }
 
 pali_status trainer_run(const model *base, const tokenizer *tokens, const trainer_options *o) {
-    trainer t = {.base = base, .t = tokens, .o = o, .data = {.fd = -1}, .val = {.fd = -1}, .log = {.fd = -1, .board = {.fd = -1}}};
+    trainer t = {.base = base, .t = tokens, .o = o, .log = {.fd = -1, .board = {.fd = -1}}};
     pali_status s = run(&t);
     loader_close(t.loader);
     run_log_close(&t.log);

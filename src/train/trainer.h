@@ -16,7 +16,10 @@
 #include "train/trainable.h"
 
 typedef struct trainer_options {
-    const char *data, *val, *out_dir; /* val NULL: none */
+    const char *const *data; /* [n_data] files */
+    size_t n_data;
+    const double *weights;   /* [n_data] of a mixture; NULL: each row once an epoch */
+    const char *val, *out_dir; /* val NULL: none */
     const char *resume;      /* as in pali_train_options */
     const char *board_dir;   /* TensorBoard; NULL: none */
     const char *feature_dir; /* features of a frozen tower are kept there; NULL: in memory only */
@@ -33,6 +36,7 @@ typedef struct trainer_options {
     xent_spread spread;
     sample_mean mean;
     bool shuffle;
+    augment_options augment;
     uint64_t seed;
     size_t logging_steps, eval_steps, save_steps, save_limit; /* eval and save 0: at the end only; save_limit 0: none */
     size_t n_samples;        /* rows that are answered when it validates */

@@ -47,7 +47,7 @@ stderr_says "adapter_model.safetensors"
 expect_error 1 run -m "$MODEL" -i "$picture" -p x --lora "$lora/saved" --lora "$lora/saved"
 stderr_says "another adapter has weights of its own"
 expect_error 2 run -m "$MODEL" -i "$picture" -p x --lora "$lora/text:strong"
-stderr_says "a number expected after the colon"
+stderr_says "a number from -1e+06 to 1e+06 expected after the colon"
 expect_error 2 run -m "$MODEL" -i "$picture" -p x --lora "$lora/text:nan"
 expect_error 2 run -m "$MODEL" -i "$picture" -p x --lora "$lora/text:"
 expect_error 1 run -m "$lora/text" -i "$picture" -p x
