@@ -715,6 +715,9 @@ typedef struct pali_train_options {
     const pali_train_file *files; /* [n_files] instead of `data`, which is then NULL. Without weights each row comes once an epoch; with */
     uint64_t n_files;          /* weights each place of an epoch draws a file by them, and takes the next of its rows in the order of a
                                 * shuffle of its own: an epoch has as many rows as all files together */
+    uint64_t text_len;         /* 0; otherwise prompt and answer together are cut after text_len + 1 tokens, as in big_vision */
+    const char *resize;        /* pictures to the model's size: "model" (NULL) as it is run, "big_vision" (bilinear without antialiasing) or
+                                * "big_vision_aa" (with), as its recipes trained */
     const char *augment;       /* list of what happens to pictures, anew in every epoch: "ic" (a part of 50 to 100 % of the area, 3:4 to 4:3,
                                 * stretched), "rc" (a square of 7/8 of the shorter side), "flip" (half of them mirrored, boxes of the
                                 * text too). Rows whose texts have locations are not cropped; with masks, "left" or "right" not

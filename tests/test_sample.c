@@ -118,6 +118,26 @@ static void an_empty_suffix_is_the_end(void **state) {
     tokenizer_free(t);
 }
 
+/* big_vision's: text_len ids and the one after them; image ids do not count. Of a prompt that is too long nothing is left to learn. */
+static void a_long_text_is_cut(void **state) {
+    (void)state;
+    tokenizer *t;
+    sample_rules rules = tiny_rules(&t);
+    sample whole, cut;
+    assert_int_equal(sample_make(&whole, &rules, 2, "a cat", 5, "cat dog house", 13), PALI_OK);
+    const size_t n_image = 2 * rules.n_image_ids, n_text = whole.n - n_image, n_prompt = whole.n_prefix - n_image;
+    for (rules.text_len = 1; rules.text_len < n_text + 2; rules.text_len++) {
+        const size_t left = rules.text_len + 1 < n_text ? rules.text_len + 1 : n_text;
+        assert_int_equal(sample_make(&cut, &rules, 2, "a cat", 5, "cat dog house", 13), PALI_OK);
+        assert_int_equal(cut.n, n_image + left);
+        assert_int_equal(sample_n_targets(&cut), left > n_prompt ? left - n_prompt : 0);
+        assert_memory_equal(cut.ids, whole.ids, cut.n * sizeof *cut.ids);
+        sample_free(&cut);
+    }
+    sample_free(&whole);
+    tokenizer_free(t);
+}
+
 static void a_long_sample_is_an_error(void **state) {
     (void)state;
     tokenizer *t;
@@ -185,6 +205,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_the_processor_s), cmocka_unit_test(the_flower_is_encoded), cmocka_unit_test(a_long_suffix_is_cut),
         cmocka_unit_test(an_empty_suffix_is_the_end),
+    tokenizer_free(t);
+}
+
+        cmocka_unit_test(rows_are_the_processor_s), cmocka_unit_test(the_flower_is_encoded), cmocka_unit_test(a_long_text_is_cut), cmocka_unit_test(a_long_suffix_is_cut),
         cmocka_unit_test(a_long_sample_is_an_error),
         cmocka_unit_test(bad_text_is_an_error),     cmocka_unit_test(means_weigh_as_they_say),
     };

@@ -95,6 +95,8 @@ static void options_fill(pali_train_options *o, const args *a) {
     o->label_smoothing = a->label_smoothing;
     o->loss = !strcmp(a->loss, "hf") ? PALI_TRAIN_LOSS_HF : PALI_TRAIN_LOSS_BIG_VISION;
     o->no_shuffle = a->no_shuffle;
+    o->text_len = a->text_len;
+    o->resize = a->resize;
     o->augment = a->augment;
     o->seed = a->train_seed;
     o->logging_steps = a->logging_steps;

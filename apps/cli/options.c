@@ -266,6 +266,9 @@ const option option_table[] = {
     {"loss", 0, OPTION_CHOICE, AT(loss), "hf|big_vision", 0, 0, TRAIN,
      "mean over all tokens of a step as in Transformers, or over the tokens of each row and then over rows as in big_vision (default: hf)"},
     {"no-shuffle", 0, OPTION_FLAG, AT(no_shuffle), NULL, 0, 0, TRAIN, "rows in the order of the file"},
+    {"text-len", 0, OPTION_NATURAL, AT(text_len), "N", 0, 32768, TRAIN, "cut prompt and answer together after N + 1 tokens, as big_vision does (default: 0, never)"},
+    {"resize", 0, OPTION_CHOICE, AT(resize), "model|big_vision|big_vision_aa", 0, 0, TRAIN,
+     "how pictures get the model's size: as when it runs, or as big_vision's recipes trained, without or with antialiasing (default: model)"},
     {"augment", 0, OPTION_TEXT, AT(augment), "NAME,...", 0, 0, TRAIN,
      "what happens to pictures in each epoch: ic (a part of 50 to 100 %, stretched), rc (a square of 7/8), flip (half of them, boxes too; not if "
      "the text has masks, \"left\" or \"right\"); rows with locations are not cropped (default: nothing)"},

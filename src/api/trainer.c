@@ -40,7 +40,7 @@ static pali_status numbers_check(const pali_train_options *o) {
         const char *name;
     } counts[] = {{o->max_steps, 0, COUNT_MAX, "max_steps"}, {o->batch_size, 1, BATCH_MAX, "batch_size"}, {o->grad_accum, 1, COUNT_MAX, "grad_accum"},
                   {o->logging_steps, 0, COUNT_MAX, "logging_steps"}, {o->eval_steps, 0, COUNT_MAX, "eval_steps"}, {o->save_steps, 0, COUNT_MAX, "save_steps"},
-                  {o->save_total_limit, 0, COUNT_MAX, "save_total_limit"}, {o->samples, 0, SAMPLES_MAX, "samples"}};
+                  {o->save_total_limit, 0, COUNT_MAX, "save_total_limit"}, {o->samples, 0, SAMPLES_MAX, "samples"}, {o->text_len, 0, SESSION_MAX_POSITIONS, "text_len"}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) STATUS_TRY(real_check(reals[i].x, reals[i].low, reals[i].high, reals[i].name));
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) STATUS_TRY(count_check(counts[i].n, counts[i].low, counts[i].high, counts[i].name));
     return PALI_OK;
@@ -165,6 +165,14 @@ static pali_status answer_need(uint64_t *out, const model *m, int n_threads) {
     return PALI_OK;
 }
 
+static pali_status resize_read(resize_filter *out, const char *name, const model *m) {
+    *out = (resize_filter)m->cfg.resample;
+    if (!name || !strcmp(name, "model")) return PALI_OK;
+    *out = !strcmp(name, "big_vision_aa") ? RESIZE_BV_AA : RESIZE_BV;
+    if (*out == RESIZE_BV_AA || !strcmp(name, "big_vision")) return PALI_OK;
+    return status_fail(PALI_ERR_ARGUMENT, "pali_train_options: resize: \"%.64s\": model, big_vision or big_vision_aa expected", name);
+}
+
 pali_status pali_finetune(const pali_model *handle, const char *data, const char *output, const pali_train_options *options) {
     pali_train_options o;
     answerer answers;
@@ -185,7 +193,9 @@ pali_status pali_finetune(const pali_model *handle, const char *data, const char
     STATUS_TRY(optimizer_read(&inner.optimizer, &o, output));
     STATUS_TRY(schedule_kind_named(&inner.schedule, o.schedule ? o.schedule : "linear"));
     STATUS_TRY(loss_read(&inner, &o));
+    inner.text_len = (size_t)o.text_len;
     inner.augment.seed = o.seed;
+    STATUS_TRY(resize_read(&inner.filter, o.resize, handle->m));
     STATUS_TRY(augment_options_parse(&inner.augment, o.augment));
     answers = (answerer){handle->t, o.n_threads};
     if (o.samples) STATUS_TRY(answer_need(&inner.answer_bytes, handle->m, o.n_threads));

@@ -30,6 +30,8 @@ pali_status sample_make(sample *out, const sample_rules *rules, size_t n_images,
     STATUS_TRY(prompt_compose(&out->ids, &out->n, rules->tokenizer, rules->image_token, rules->bos_token, n_image_ids, prefix, n_prefix_bytes));
     out->n_prefix = out->n;
     STATUS_TRY(suffix_add(out, rules, suffix, n_suffix_bytes));
+    if (rules->text_len && out->n - n_image_ids > rules->text_len + 1) out->n = n_image_ids + rules->text_len + 1;
+    if (out->n_prefix > out->n) out->n_prefix = out->n; /* nothing is left to learn */
     if (!rules->max_tokens || out->n <= rules->max_tokens) return PALI_OK;
     return status_fail(PALI_ERR_LIMIT, "%zu tokens, more than the limit of %zu", out->n, rules->max_tokens);
 }

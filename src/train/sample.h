@@ -15,6 +15,8 @@ typedef struct sample_rules {
     int32_t image_token, bos_token, eos_token;
     size_t n_image_ids;       /* of a picture */
     size_t max_suffix_tokens; /* eos included; what is longer is cut and has no eos, as in the reference. 0: any number */
+    size_t text_len;          /* big_vision's: prompt and answer, without image ids, are cut after text_len + 1 ids, of which the first
+                               * text_len are read and the last text_len can be targets; 0: never */
     size_t max_tokens;        /* a longer sample is an error; 0: any number */
 } sample_rules;
 

@@ -195,7 +195,7 @@ static pali_status eval_pass(trainer *t, loader *l, sample_mean mean, eval_sums 
 
 static loader_options loader_of(trainer *t, dataset *d, order *o) {
     return (loader_options){.data = d, .order = o, .rules = &t->rules, .seed = t->o->seed, .image_size = t->base->cfg.vit.image_size,
-                            .filter = (resize_filter)t->base->cfg.resample, .cache = t->cache};
+                            .filter = t->o->filter, .cache = t->cache};
 }
 
 /* Of the rows' loss. */
@@ -347,12 +347,13 @@ static pali_status data_open(trainer *t) {
     const trainer_options *o = t->o;
     const config *c = &t->base->cfg;
     if (!t->t) return status_fail(PALI_ERR_ARGUMENT, "the model has no tokenizer");
-    t->rules = (sample_rules){.tokenizer = t->t, .image_token = c->image_token, .bos_token = c->bos_token, .eos_token = c->eos_token, .n_image_ids = c->vit.n_patches};
+    t->rules = (sample_rules){.tokenizer = t->t, .image_token = c->image_token, .bos_token = c->bos_token, .eos_token = c->eos_token, .n_image_ids = c->vit.n_patches, .text_len = o->text_len};
     STATUS_TRY(dataset_open_all(&t->data, o->data, o->n_data, DATASET_BAD_DEFAULT, on_bad, t));
     STATUS_TRY(order_init(&t->order, t->data.n, o->batch_size, o->grad_accum, o->seed, o->shuffle));
     if (o->weights) STATUS_TRY(mixture_make(t));
     t->schedule = (schedule){.kind = o->schedule, .total = order_total_updates(&t->order, o->epochs, o->max_steps)};
-    t->schedule.warmup = schedule_warmup(o->warmup, t->schedule.total);
+    t->schedule.warmup = o->schedule == SCHEDULE_COSINE_BV && o->warmup > 0 && o->warmup < 1 ? schedule_warmup_bv(o->warmup, t->schedule.total)
+                                                                                             : schedule_warmup(o->warmup, t->schedule.total);
     if (!o->val) return PALI_OK;
     STATUS_TRY(dataset_open(&t->val, o->val, DATASET_BAD_DEFAULT, on_bad, t));
     return order_init(&t->val_order, t->val.n, o->batch_size, 1, 0, false);
@@ -371,7 +372,7 @@ static pali_status memory_check(trainer *t) {
 static pali_status cache_make(trainer *t) {
     const vit *v = &t->base->vit;
     feature_cache_options o = {.n_floats = v->cfg.n_patches * v->cfg.width, .memory_bytes = (size_t)t->plan.cache_bytes, .dir = t->o->feature_dir, .warn = on_note, .user = t};
-    if (o.dir) STATUS_TRY(feature_fingerprint(&o.fingerprint, t->e.k, v, t->base->cfg.resample));
+    if (o.dir) STATUS_TRY(feature_fingerprint(&o.fingerprint, t->e.k, v, (int)t->o->filter));
     return feature_cache_new(&t->cache, &o);
 }
 
@@ -398,9 +399,10 @@ static json_t *files_list(const trainer *t) {
 /* What a checkpoint must have in common with a run that goes on from it; sizes of arrays tell the rest. */
 static pali_status settings_make(trainer *t) {
     const trainer_options *o = t->o;
-    t->settings = json_pack("{s:b, s:o, s:I, s:I, s:I, s:b, s:i, s:i, s:i, s:b}", "adapters", (int)o->what.adapters, "rows", files_list(t), "batch_size",
+    t->settings = json_pack("{s:b, s:o, s:I, s:I, s:I, s:b, s:i, s:i, s:i, s:b, s:i, s:I}", "adapters", (int)o->what.adapters, "rows", files_list(t), "batch_size",
                             (json_int_t)o->batch_size, "grad_accum", (json_int_t)o->grad_accum, "seed", (json_int_t)(o->seed & INT64_MAX), "shuffle", (int)o->shuffle,
-                            "loss", (int)o->mean, "optimizer", (int)o->optimizer.kind, "crop", (int)o->augment.crop, "flip", (int)o->augment.flip);
+                            "loss", (int)o->mean, "optimizer", (int)o->optimizer.kind, "crop", (int)o->augment.crop, "flip", (int)o->augment.flip, "resize",
+                            (int)o->filter, "text_len", (json_int_t)o->text_len);
     return t->settings ? PALI_OK : status_no_memory(1);
 }
 

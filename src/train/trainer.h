@@ -36,6 +36,8 @@ typedef struct trainer_options {
     xent_spread spread;
     sample_mean mean;
     bool shuffle;
+    size_t text_len;         /* 0: texts are not cut */
+    resize_filter filter;    /* of pictures */
     augment_options augment;
     uint64_t seed;
     size_t logging_steps, eval_steps, save_steps, save_limit; /* eval and save 0: at the end only; save_limit 0: none */

@@ -41,6 +41,17 @@ stderr_says "crop: was 1 and is now 0"
 expect_error 1 finetune -m "$MODEL" --data train.jsonl -o wrong --augment ic,spin
 stderr_says 'augment: "spin": ic, rc or flip expected'
 
+# big_vision's resize and its limit of text: other losses; a text whose answer is cut away entirely teaches nothing.
+train 0 bilinear --data train.jsonl --max-steps 1 --lr 0 --resize big_vision
+train 0 antialiased --data train.jsonl --max-steps 1 --lr 0 --resize big_vision_aa
+train 0 model --data train.jsonl --max-steps 1 --lr 0 --resize model
+[ "$(for name in bilinear antialiased model; do losses $name; done | sort -u | wc -l)" = 3 ] || say_failure "--resize: $(for name in bilinear antialiased model; do losses $name; done)"
+train 0 short --data train.jsonl --max-steps 1 --lr 0 --text-len 9 --batch-size 3
+train 0 long --data train.jsonl --max-steps 1 --lr 0 --text-len 900 --batch-size 3
+jq -es '.[0].tokens < .[1].tokens and .[0].loss != .[1].loss' short/log.jsonl long/log.jsonl >/dev/null || say_failure "--text-len: $(cat short/log.jsonl long/log.jsonl)"
+train 0 nothing --data train.jsonl --max-steps 1 --text-len 1 --val train.jsonl
+jq -es '.[0].loss == 0 and .[0].grad_norm == 0' nothing/log.jsonl >/dev/null || say_failure "no answers: $(cat nothing/log.jsonl)"
+
 # Several answers: a row of two is as rows of one, one after the other.
 row gray.png "answer en what color?" '["gray", "a dull one"]' >two.jsonl
 row gray.png "answer en what color?" '"gray"' >first.jsonl
