@@ -715,6 +715,8 @@ typedef struct pali_train_options {
     const pali_train_file *files; /* [n_files] instead of `data`, which is then NULL. Without weights each row comes once an epoch; with */
     uint64_t n_files;          /* weights each place of an epoch draws a file by them, and takes the next of its rows in the order of a
                                 * shuffle of its own: an epoch has as many rows as all files together */
+    double dropout;            /* 0; share of what attention and MLP of each block of the text model add that is left out in each step, as
+                                * in big_vision, in [0, 1) */
     uint64_t text_len;         /* 0; otherwise prompt and answer together are cut after text_len + 1 tokens, as in big_vision */
     const char *resize;        /* pictures to the model's size: "model" (NULL) as it is run, "big_vision" (bilinear without antialiasing) or
                                 * "big_vision_aa" (with), as its recipes trained */

@@ -32,6 +32,7 @@ typedef struct reference {
     const gemma_sequence *sequences;
     size_t n_sequences;
     bool outer_norms;
+    double *mask[2];  /* [n, D] of dropout, of what attention and MLP add; NULL: none */
 } reference;
 
 static void product(double *y, const double *x, const double *w, size_t m, size_t n, size_t k) {
@@ -112,6 +113,7 @@ static double block_loss(const void *context) {
     }
     product(branch, mix, c->w[W_O], n, D, N * H);
     if (c->outer_norms) norm(branch, branch, c->norm[1], n);
+    for (size_t i = 0; c->mask[0] && i < n * D; i++) branch[i] *= c->mask[0][i];
     for (size_t i = 0; i < n * D; i++) x[i] += branch[i];
     norm(h, x, c->norm[2], n);
     product(gate, h, c->w[W_GATE], n, F, D);
@@ -119,6 +121,7 @@ static double block_loss(const void *context) {
     for (size_t i = 0; i < n * F; i++) gate[i] = gelu(gate[i]) * up[i];
     product(branch, gate, c->w[W_DOWN], n, D, F);
     if (c->outer_norms) norm(branch, branch, c->norm[3], n);
+    for (size_t i = 0; c->mask[1] && i < n * D; i++) branch[i] *= c->mask[1][i];
     for (size_t i = 0; i < n * D; i++) loss += c->dy[i] * (x[i] + branch[i]);
     return loss;
 }
@@ -144,7 +147,7 @@ static mat *matrix(gemma_layer *l, size_t i) {
 static subject *subject_new(bool gemma2) {
     subject *s = calloc(1, sizeof *s);
     assert_non_null(s);
-    s->rows = (gemma_rows){k_sequences, 3, 21};
+    s->rows = (gemma_rows){.sequences = k_sequences, .n_sequences = 3, .n_rows = 21};
     s->g.cfg = (gemma_config){.width = D, .n_heads = N, .n_kv_heads = K, .head_dim = H, .mlp_width = F, .n_layers = 1, .attn_scale = 0.4f,
                               .attn_softcap = gemma2 ? 5 : 0, .norm_eps = 1e-6f, .rope_theta = 10000, .sliding_window = gemma2 ? 5 : 0,
                               .layer_slides = {gemma2}};
@@ -183,13 +186,26 @@ static float *zeros(size_t n) {
     return x;
 }
 
-static void block_check(exec *e, bool gemma2) {
+/* What dropout multiplies the elements of a branch by. */
+static double *mask_of(exec *e, const gemma_rows *rows, size_t site) {
+    const size_t n = rows->n_rows * D;
+    float *ones = zeros(n), *mask = zeros(n);
+    for (size_t i = 0; i < n; i++) ones[i] = 1;
+    if (rows->drop.p > 0) dropout_apply(e, mask, ones, rows->n_rows, D, &rows->drop, site, false);
+    double *out = rows->drop.p > 0 ? gradient_doubles(mask, n) : NULL;
+    free(ones);
+    free(mask);
+    return out;
+}
+
+static void block_check(exec *e, bool gemma2, float p) {
     static const char *const k_names[] = {"q", "k", "v", "o", "gate", "up", "down"};
     subject *s = subject_new(gemma2);
     size_t n = s->rows.n_rows * D;
+    s->rows.drop = (dropout){p, 77};
     reference c = {.x = gradient_doubles(s->x, n), .dy = gradient_doubles(s->dy, n), .a = gradient_doubles(s->a, R * D),
                    .b = gradient_doubles(s->b, N * H * R), .lora_scale = 0.5, .cfg = s->g.cfg, .sequences = k_sequences, .n_sequences = 3,
-                   .outer_norms = gemma2};
+                   .outer_norms = gemma2, .mask = {mask_of(e, &s->rows, 0), mask_of(e, &s->rows, 1)}};
     float *dw[N_MATRICES], *dnorm[4], *da = zeros(R * D), *db = zeros(N * H * R), *dx = zeros(n), *frozen = zeros(n);
     for (size_t i = 0; i < N_MATRICES; i++) {
         c.w[i] = gradient_doubles(s->w[i].values, k_rows[i] * k_cols[i]);
@@ -225,6 +241,14 @@ static void block_check(exec *e, bool gemma2) {
     assert_int_equal(gemma_block_backward(e, &s->g, 0, frozen, &(gemma_layer_grad){.down = {.w = kept_w}}, s->x, keep, &s->rows, true), PALI_OK);
     assert_memory_equal(frozen, dx, n * sizeof *dx);
     assert_memory_equal(kept_w, dw[W_DOWN], D * F * sizeof *kept_w);
+    /* Forward, kept or not, is the reference's, too. */
+    float *plain = zeros(n);
+    double loss = 0;
+    memcpy(plain, s->x, n * sizeof *plain);
+    assert_int_equal(gemma_block_forward(e, &s->g, 0, plain, NULL, &s->rows), PALI_OK);
+    assert_memory_equal(plain, y, n * sizeof *y);
+    for (size_t i = 0; i < n; i++) loss += (double)plain[i] * c.dy[i];
+    assert_true(fabs(loss - block_loss(&c)) < 1e-3); /* of a sum of 1,000 products, each of which f32 has to 1e-6 */
     /* The lowest trained block: the same gradients of its own. */
     float *last = zeros(k_rows[W_Q] * k_cols[W_Q]);
     memcpy(dx, s->dy, n * sizeof *dx);
@@ -238,14 +262,13 @@ static void block_check(exec *e, bool gemma2) {
         free(c.norm[i]);
         free(dnorm[i]);
     }
-    void *const all[] = {da, db, dx, frozen, last, keep, y, kept_w, c.x, c.dy, c.a, c.b};
+    void *const all[] = {da, db, dx, frozen, last, keep, y, plain, kept_w, c.x, c.dy, c.a, c.b, c.mask[0], c.mask[1]};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     subject_free(s);
 }
 
 static void blocks(exec *e) {
-    block_check(e, false);
-    block_check(e, true);
+    for (int i = 0; i < 4; i++) block_check(e, i / 2, i % 2 ? 0.4f : 0);
 }
 
 static void test_gemma_block(void **state) {
@@ -259,7 +282,7 @@ static void forward_bits(exec *e) {
     for (int gemma2 = 0; gemma2 < 2; gemma2++) {
         const gemma_sequence sequences[] = {{40, 28, 0}, {33, 12, 0}};
         subject *s = subject_new(gemma2);
-        const gemma_rows rows = {sequences, 2, 73};
+        const gemma_rows rows = {.sequences = sequences, .n_sequences = 2, .n_rows = 73};
         float *x = random_floats(73 * D, 9, 1), *want = random_floats(73 * D, 9, 1), *kept = random_floats(73 * D, 9, 1);
         float *keep = zeros(gemma_block_keep_floats(&s->g, &rows));
         assert_int_equal(gemma_block_forward(e, &s->g, 0, kept, keep, &rows), PALI_OK);
@@ -294,12 +317,13 @@ static void test_forward_bits(void **state) {
 static void test_long_sequence(void **state) {
     (void)state;
     const gemma_sequence sequence = {1100, 1060, 0};
-    const gemma_rows rows = {&sequence, 1, 1100};
+    gemma_rows rows = {.sequences = &sequence, .n_sequences = 1, .n_rows = 1100};
     const size_t n = 1100 * D;
     exec e;
     assert_int_equal(exec_init(&e, 2), PALI_OK);
-    for (int gemma2 = 0; gemma2 < 2; gemma2++) {
-        subject *s = subject_new(gemma2);
+    for (int way = 0; way < 4; way++) { /* Gemma and Gemma 2, without and with dropout */
+        subject *s = subject_new(way % 2);
+        rows.drop.p = way < 2 ? 0 : 0.3f;
         float *x = random_floats(n, 1, 1), *y = random_floats(n, 1, 1), *kept = random_floats(n, 1, 1), *keep = zeros(gemma_block_keep_floats(&s->g, &rows));
         float *dx = random_floats(n, 2, 1), *dx_kept = random_floats(n, 2, 1), *dw = zeros(D * F), *dw_kept = zeros(D * F);
         assert_int_equal(gemma_block_forward(&e, &s->g, 0, y, NULL, &rows), PALI_OK);

@@ -204,11 +204,7 @@ static void means_weigh_as_they_say(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_the_processor_s), cmocka_unit_test(the_flower_is_encoded), cmocka_unit_test(a_long_suffix_is_cut),
-        cmocka_unit_test(an_empty_suffix_is_the_end),
-    tokenizer_free(t);
-}
-
-        cmocka_unit_test(rows_are_the_processor_s), cmocka_unit_test(the_flower_is_encoded), cmocka_unit_test(a_long_text_is_cut), cmocka_unit_test(a_long_suffix_is_cut),
+        cmocka_unit_test(an_empty_suffix_is_the_end), cmocka_unit_test(a_long_text_is_cut),
         cmocka_unit_test(a_long_sample_is_an_error),
         cmocka_unit_test(bad_text_is_an_error),     cmocka_unit_test(means_weigh_as_they_say),
     };

@@ -93,6 +93,7 @@ static void options_fill(pali_train_options *o, const args *a) {
     o->grad_accum = a->grad_accum;
     o->max_grad_norm = a->max_grad_norm;
     o->label_smoothing = a->label_smoothing;
+    o->dropout = a->dropout;
     o->loss = !strcmp(a->loss, "hf") ? PALI_TRAIN_LOSS_HF : PALI_TRAIN_LOSS_BIG_VISION;
     o->no_shuffle = a->no_shuffle;
     o->text_len = a->text_len;

@@ -263,6 +263,8 @@ const option option_table[] = {
     {"grad-accum", 0, OPTION_NATURAL, AT(grad_accum), "N", 1, 1e12, TRAIN, "batches for a step (default: 1)"},
     {"max-grad-norm", 0, OPTION_REAL, AT(max_grad_norm), "F", 0, 1e30, TRAIN, "gradients are clipped to this norm; 0: they are not (default: 1)"},
     {"label-smoothing", 0, OPTION_REAL, AT(label_smoothing), "F", 0, 0.999, TRAIN, "share of probability for other tokens than the answer's (default: 0)"},
+    {"dropout", 0, OPTION_REAL, AT(dropout), "F", 0, 0.999, TRAIN,
+     "share of what attention and MLP of each block of the text model add that is left out in each step, as in big_vision (default: 0)"},
     {"loss", 0, OPTION_CHOICE, AT(loss), "hf|big_vision", 0, 0, TRAIN,
      "mean over all tokens of a step as in Transformers, or over the tokens of each row and then over rows as in big_vision (default: hf)"},
     {"no-shuffle", 0, OPTION_FLAG, AT(no_shuffle), NULL, 0, 0, TRAIN, "rows in the order of the file"},
@@ -484,9 +486,9 @@ static bool unknown_option(const command *cmd, const char *name, size_t n_name, 
     return false;
 }
 
-bool args_given(const args *a, const command *cmd, const char *name) {
+const text_list *args_list(const args *a, const command *cmd, const char *name) {
     const option *o = option_find(cmd, name, strlen(name));
-    return o && o->kind == OPTION_LIST && ((const text_list *)(const void *)((const char *)a + o->offset))->n;
+    return o && o->kind == OPTION_LIST ? (const void *)((const char *)a + o->offset) : NULL;
 }
 
 bool args_parse(args *a, const command *cmd, int argc, char **argv, char *message, size_t n_message) {

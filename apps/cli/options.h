@@ -26,7 +26,7 @@ typedef struct args {
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
     uint64_t lora_rank, max_steps, train_batch, grad_accum, train_seed, eval_steps, train_samples, text_len, save_steps, save_limit, logging_steps;
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;
-    double lora_alpha, lora_dropout, lr, weight_decay, beta1, beta2, eps, momentum, warmup_steps, epochs, max_grad_norm, label_smoothing;
+    double lora_alpha, lora_dropout, lr, weight_decay, beta1, beta2, eps, momentum, warmup_steps, epochs, max_grad_norm, label_smoothing, dropout;
     bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap, plan, force,
         crowds, lora_rslora, no_shuffle, pure_bf16, stochastic;
 } args;
@@ -74,7 +74,7 @@ void args_init(args *a);
 void args_free(args *a);
 /* argv[0] is the command's name. On failure writes a line without the program's name to message. */
 bool args_parse(args *a, const command *cmd, int argc, char **argv, char *message, size_t n_message);
-/* Whether an option that may be repeated is there; of others it is not known. */
-bool args_given(const args *a, const command *cmd, const char *name);
+/* The values of an option that may be repeated; NULL: there is no such option, or it may not. */
+const text_list *args_list(const args *a, const command *cmd, const char *name);
 
 #endif

@@ -24,8 +24,9 @@ static int argument_add(cli *c, const char *key, const json_t *value) {
 
 /* A list repeats its option. Where options add up, the command line's replace the recipe's. */
 static int option_add(cli *c, const char *key, const json_t *value) {
-    if (args_given(&c->args, c->command, key)) return CLI_OK;
-    if (!json_is_array(value)) return argument_add(c, key, value);
+    const text_list *given = args_list(&c->args, c->command, key);
+    if (given && given->n) return CLI_OK;
+    if (!given || !json_is_array(value)) return argument_add(c, key, value);
     for (size_t i = 0; i < json_array_size(value); i++) {
         int code = argument_add(c, key, json_array_get(value, i));
         if (code) return code;

@@ -34,7 +34,7 @@ static pali_status numbers_check(const pali_train_options *o) {
         double x, low, high;
         const char *name;
     } reals[] = {{o->lr, 0, 1e30, "lr"}, {o->weight_decay, 0, 1e6, "weight_decay"}, {o->warmup_steps, 0, 1e12, "warmup_steps"}, {o->epochs, 0, 1e9, "epochs"},
-                 {o->max_grad_norm, 0, 1e30, "max_grad_norm"}, {o->label_smoothing, 0, 0.999, "label_smoothing"}, {o->lora_dropout, 0, 0.999, "lora_dropout"}};
+                 {o->max_grad_norm, 0, 1e30, "max_grad_norm"}, {o->label_smoothing, 0, 0.999, "label_smoothing"}, {o->dropout, 0, 0.999, "dropout"}, {o->lora_dropout, 0, 0.999, "lora_dropout"}};
     const struct {
         uint64_t n, low, high;
         const char *name;
@@ -100,6 +100,7 @@ static pali_status loss_read(trainer_options *out, const pali_train_options *o) 
     out->mean = out->clip_big_vision ? SAMPLE_EXAMPLE_MEAN : SAMPLE_TOKEN_MEAN_WINDOW;
     out->spread = out->clip_big_vision ? XENT_SPREAD_OTHERS : XENT_SPREAD_ALL;
     out->smoothing = (float)o->label_smoothing;
+    out->dropout = o->dropout;
     return PALI_OK;
 }
 

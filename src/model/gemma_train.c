@@ -196,10 +196,37 @@ static pali_status sequences_attend(const block *b, bool backward) {
     return PALI_OK;
 }
 
-/* y += norm(branch); `spare` has room for a branch. */
-static void norm_add(const block *b, float *y, float *spare, const float *branch, const float *norm_w, size_t n) {
-    memcpy(spare, branch, n * b->g->cfg.width * sizeof *spare);
-    norm_rms_add(b->e, y, spare, norm_w, n, b->g->cfg.width, b->g->cfg.norm_eps);
+static bool drops(const block *b) {
+    return b->rows->drop.p > 0;
+}
+
+/* Which mask the attention's output gets, and rows t... of the MLP's. */
+static size_t attention_site(const block *b) {
+    return 2 * b->layer;
+}
+
+static size_t mlp_site(const block *b, size_t t) {
+    return 2 * (t / GEMMA_MLP_ROWS * b->g->cfg.n_layers + b->layer) + 1;
+}
+
+/* y += norm(branch), after dropout if there is any; `spare` has room for a branch. */
+static void norm_add(const block *b, float *y, float *spare, const float *branch, const float *norm_w, size_t n, size_t site) {
+    const gemma_config *cfg = &b->g->cfg;
+    if (drops(b)) {
+        norm_rms(b->e, spare, branch, norm_w, n, cfg->width, cfg->norm_eps);
+        dropout_apply(b->e, y, spare, n, cfg->width, &b->rows->drop, site, true);
+        return;
+    }
+    memcpy(spare, branch, n * cfg->width * sizeof *spare);
+    norm_rms_add(b->e, y, spare, norm_w, n, cfg->width, cfg->norm_eps);
+}
+
+/* y += x W^T, after dropout if there is any. */
+static pali_status product_add(const block *b, float *y, float *spare, const float *x, const mat *w, size_t n, size_t site) {
+    if (!drops(b)) return linear(b->e, y, x, w, NULL, n, LINEAR_ADD);
+    STATUS_TRY(linear(b->e, spare, x, w, NULL, n, LINEAR_SET));
+    dropout_apply(b->e, y, spare, n, b->g->cfg.width, &b->rows->drop, site, true);
+    return PALI_OK;
 }
 
 /* Attention's output, mix, of the rows that are wanted. */
@@ -226,9 +253,9 @@ static pali_status attention_inside(const block *b, const float *x) {
     rows_gather(b, b->mid, x, cfg->width);
     if (b->l->norm_attn_out) {
         STATUS_TRY(linear(b->e, b->branch_attn, b->a.mix, &b->l->o, NULL, b->m, LINEAR_SET));
-        norm_add(b, b->mid, b->dh, b->branch_attn, b->l->norm_attn_out, b->m);
+        norm_add(b, b->mid, b->dh, b->branch_attn, b->l->norm_attn_out, b->m, attention_site(b));
     } else {
-        STATUS_TRY(linear(b->e, b->mid, b->a.mix, &b->l->o, NULL, b->m, LINEAR_ADD));
+        STATUS_TRY(product_add(b, b->mid, b->dh, b->a.mix, &b->l->o, b->m, attention_site(b)));
     }
     norm_rms(b->e, b->h_mlp, b->mid, b->l->norm_mlp_in, b->m, cfg->width, cfg->norm_eps);
     return PALI_OK;
@@ -250,17 +277,17 @@ static pali_status mlp_out(const block *b, float *x, size_t t, size_t n) {
     size_t d = b->g->cfg.width;
     memcpy(x + t * d, b->mid + t * d, n * d * sizeof *x);
     if (b->l->norm_mlp_out) {
-        norm_add(b, x + t * d, b->dh, b->branch_mlp + t * d, b->l->norm_mlp_out, n);
+        norm_add(b, x + t * d, b->dh, b->branch_mlp + t * d, b->l->norm_mlp_out, n, mlp_site(b, t));
         return PALI_OK;
     }
     act_geglu(b->e, b->dmlp, b->gate + mlp_at(b, t), b->up + mlp_at(b, t), n, b->g->cfg.mlp_width);
-    return linear(b->e, x + t * d, b->dmlp, &b->l->down, NULL, n, LINEAR_ADD);
+    return product_add(b, x + t * d, b->dh, b->dmlp, &b->l->down, n, mlp_site(b, t));
 }
 
 pali_status gemma_block_forward(exec *e, const gemma *g, size_t layer, float *x, float *keep, const gemma_rows *rows) {
     block b;
     STATUS_TRY(block_init(&b, e, g, layer, keep, rows));
-    if (!keep) {
+    if (!keep && !drops(&b)) {
         b.a.mlp = b.dmlp;
         STATUS_TRY(attention_mix(&b, x));
         rows_gather(&b, x, x, g->cfg.width);
@@ -274,9 +301,12 @@ pali_status gemma_block_forward(exec *e, const gemma *g, size_t layer, float *x,
     return PALI_OK;
 }
 
-/* The gradient by the output of a branch's last product: dy itself, or through Gemma 2's norm of `branch`, into out. */
-static pali_status branch_backward(const block *b, const float **dbranch, float *out, float *dnorm, const float *dy, const float *branch,
-                                   const float *norm_w, size_t n) {
+/* The gradient by the output of a branch's last product: dy itself, or through dropout and Gemma 2's norm of `branch`, into out. */
+static pali_status branch_backward(const block *b, const float **dbranch, float *out, float *spare, float *dnorm, const float *dy, const float *branch,
+                                   const float *norm_w, size_t n, size_t site) {
+    float *dropped = norm_w ? spare : out;
+    if (drops(b)) dropout_apply(b->e, dropped, dy, n, b->g->cfg.width, &b->rows->drop, site, false);
+    if (drops(b)) dy = dropped;
     *dbranch = norm_w ? out : dy;
     if (!norm_w) return PALI_OK;
     return norm_rms_backward(b->e, out, dnorm, dy, branch, norm_w, n, b->g->cfg.width, b->g->cfg.norm_eps, false);
@@ -290,7 +320,7 @@ static pali_status mlp_backward(const block *b, float *dx, const gemma_layer_gra
     size_t d = cfg->width;
     float *gate = b->gate + mlp_at(b, t), *up = b->up + mlp_at(b, t), *h = b->h_mlp + t * d, *dh = b->dh + t * d;
     const float *dy;
-    STATUS_TRY(branch_backward(b, &dy, b->dbranch + t * d, grad->norm_mlp_out, dx + t * d, b->branch_mlp + t * d, l->norm_mlp_out, n));
+    STATUS_TRY(branch_backward(b, &dy, b->dbranch + t * d, dh, grad->norm_mlp_out, dx + t * d, b->branch_mlp + t * d, l->norm_mlp_out, n, mlp_site(b, t)));
     STATUS_TRY(linear_backward(e, b->dmlp, NULL, dy, NULL, &l->down, n, LINEAR_SET));
     act_geglu_backward(e, gate, up, b->dmlp, n, cfg->mlp_width);
     STATUS_TRY(linear_backward(e, NULL, &grad->down, dy, b->dmlp, &l->down, n, LINEAR_SET));
@@ -307,7 +337,7 @@ static pali_status attention_branch_backward(const block *b, float *dx, const ge
     const float *dy;
     const bool some = b->m < b->n, wanted = goes_on || grad->norm_attn_in;
     float *dh = wanted ? b->dh : NULL;
-    STATUS_TRY(branch_backward(b, &dy, b->dbranch, grad->norm_attn_out, dx, b->branch_attn, l->norm_attn_out, b->m));
+    STATUS_TRY(branch_backward(b, &dy, b->dbranch, b->dh, grad->norm_attn_out, dx, b->branch_attn, l->norm_attn_out, b->m, attention_site(b)));
     STATUS_TRY(linear_backward(e, b->dmix, &grad->o, dy, b->a.mix, &l->o, b->m, LINEAR_SET));
     STATUS_TRY(sequences_attend(b, true));
     e->k->scale(b->a.sin, b->a.sin, b->n * cfg->head_dim / 2, -1);

@@ -10,6 +10,7 @@
 #define PALI_MODEL_GEMMA_TRAIN_H
 
 #include "model/gemma.h"
+#include "tensor/dropout.h"
 #include "tensor/linear.h"
 
 /* A run of rows: the first n_prefix see each other, the others what is before them and themselves. */
@@ -22,6 +23,7 @@ typedef struct gemma_sequence {
 typedef struct gemma_rows {
     const gemma_sequence *sequences;
     size_t n_sequences, n_rows; /* n_rows: the sum of theirs, T */
+    dropout drop; /* of what attention and MLP add to the residual stream, as in big_vision; its p 0: none */
 } gemma_rows;
 
 /* Mirrors gemma_layer; what is NULL is frozen. */

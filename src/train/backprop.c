@@ -379,6 +379,7 @@ static void sequences_fill(walk *w) {
     for (size_t i = 0; i < w->n; i++) w->sequences[i] = (gemma_sequence){w->items[i].text->n, w->items[i].text->n_prefix, w->items[i].text->n_prefix - 1};
     w->rows.sequences = w->sequences;
     w->rows.n_sequences = w->n;
+    w->rows.drop = w->o->drop;
 }
 
 static pali_status forward_backward(const walk *w, backprop_result *out) {

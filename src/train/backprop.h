@@ -40,6 +40,7 @@ typedef struct backprop_options {
     xent_spread spread;
     uint64_t keep_bytes; /* for insides; 0: none is kept */
     bool loss_only;      /* validation: no gradients */
+    dropout drop;        /* of the branches of Gemma's blocks (gemma_train.h) */
 } backprop_options;
 
 typedef struct backprop_result {

@@ -56,7 +56,9 @@ typedef struct job {
 static void share_task(void *context, size_t task, size_t worker) {
     const job *j = context;
     share *s = &j->shares[task];
-    s->status = backprop_run(&j->c->walks[task], &j->c->execs[worker], &s->result, s->items, s->n, &j->o);
+    backprop_options o = j->o;
+    o.drop.key += task; /* rows are counted from 0 in each share */
+    s->status = backprop_run(&j->c->walks[task], &j->c->execs[worker], &s->result, s->items, s->n, &o);
     if (s->status != PALI_OK) s->message = mem_copy_string(status_message());
 }
 

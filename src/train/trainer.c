@@ -65,11 +65,12 @@ static void on_note(void *user, const char *message) {
 /* Of a micro-batch, wherever a run is resumed. */
 static uint64_t dropout_key(const trainer *t, const loader_batch *b) {
     uint64_t place = b->epoch << 32 | b->micro;
-    return t->what.o.lora.seed ^ place * 0x9e3779b97f4a7c15u;
+    return t->o->seed ^ place * 0x9e3779b97f4a7c15u;
 }
 
 static pali_status micro_run(trainer *t, loader_batch *b, sample_counts *counts, double *loss) {
-    const backprop_options o = {.smoothing = t->o->smoothing, .spread = t->o->spread, .keep_bytes = t->plan.keep_bytes};
+    const backprop_options o = {.smoothing = t->o->smoothing, .spread = t->o->spread, .keep_bytes = t->plan.keep_bytes,
+                                .drop = {(float)t->o->dropout, dropout_key(t, b)}};
     backprop_result result = {0};
     micro m;
     if (b->n == 0) return PALI_OK;

@@ -33,6 +33,7 @@ typedef struct trainer_options {
     double max_grad_norm;    /* 0: off */
     bool clip_big_vision;
     float smoothing;
+    double dropout;          /* of what the text model's branches add, in [0, 1) */
     xent_spread spread;
     sample_mean mean;
     bool shuffle;

@@ -41,6 +41,16 @@ stderr_says "crop: was 1 and is now 0"
 expect_error 1 finetune -m "$MODEL" --data train.jsonl -o wrong --augment ic,spin
 stderr_says 'augment: "spin": ic, rc or flip expected'
 
+# Dropout of the branches: another run, the same one for all threads and when it goes on; validation is without.
+train 0 dropped --data train.jsonl --lora-scope llm --max-steps 6 --save-steps 3 --dropout 0.3 -t 1
+differ dropped plain
+train 0 dropped2 --data train.jsonl --lora-scope llm --max-steps 6 --dropout 0.3 --resume dropped/checkpoint-3 -t 2
+same dropped2 dropped
+train 0 dropped3 --data train.jsonl --max-steps 1 --lr 0 --dropout 0.3 --val train.jsonl
+train 0 undropped --data train.jsonl --max-steps 1 --lr 0 --val train.jsonl
+[ "$(losses dropped3)" != "$(losses undropped)" ] || say_failure "--dropout changes nothing"
+[ "$(jq -c 'select(.eval_loss) | .eval_loss' dropped3/log.jsonl)" = "$(jq -c 'select(.eval_loss) | .eval_loss' undropped/log.jsonl)" ] || say_failure "--dropout changes the validation"
+
 # big_vision's resize and its limit of text: other losses; a text whose answer is cut away entirely teaches nothing.
 train 0 bilinear --data train.jsonl --max-steps 1 --lr 0 --resize big_vision
 train 0 antialiased --data train.jsonl --max-steps 1 --lr 0 --resize big_vision_aa
