@@ -173,6 +173,46 @@ static void test_mask_runs(void **state) {
     }
 }
 
+/* Long sequences go another way than those of the differences: eight query heads of one kv head, against each of them alone, which is
+ * short. With every mask, a cap, and fewer queries than keys. */
+static void attention_ways(exec *e) {
+    static const shape k_long[] = {{100, 100, 8, 1, 12, 60, 30, 4.0f, 0.3f}, {120, 90, 8, 1, 10, 0, 0, 0, 0.3f}, {97, 97, 8, 1, 24, 97, 0, 0, 0.2f}};
+    for (size_t i = 0; i < sizeof k_long / sizeof *k_long; i++) {
+        shape one = k_long[i];
+        const size_t n = one.n_heads, h = one.head_dim, n_k = one.n_keys * h;
+        double *dk = calloc(n_k, sizeof *dk), *dv = calloc(n_k, sizeof *dv);
+        operands o = operands_new(&k_long[i], 3);
+        assert_int_equal(attention_backward(e, &o.a, &o.g, 1), PALI_OK);
+        one.n_heads = 1;
+        for (size_t head = 0; head < n; head++) {
+            operands p = operands_new(&one, 3);
+            memcpy(p.k, o.k, n_k * sizeof *p.k);
+            memcpy(p.v, o.v, n_k * sizeof *p.v);
+            for (size_t t = 0; t < one.n_queries; t++) {
+                memcpy(p.q + t * h, o.q + (t * n + head) * h, h * sizeof *p.q);
+                memcpy(p.dout + t * h, o.dout + (t * n + head) * h, h * sizeof *p.dout);
+            }
+            assert_int_equal(attention_backward(e, &p.a, &p.g, 1), PALI_OK);
+            for (size_t t = 0; t < one.n_queries; t++)
+                for (size_t c = 0; c < h; c++) assert_true(fabsf(p.dq[t * h + c] - o.dq[(t * n + head) * h + c]) <= 1e-5f);
+            for (size_t j = 0; j < n_k; j++) {
+                dk[j] += (double)p.dk[j];
+                dv[j] += (double)p.dv[j];
+            }
+            operands_free(&p);
+        }
+        for (size_t j = 0; j < n_k; j++) assert_true(fabs(dk[j] - (double)o.dk[j]) <= 1e-5 && fabs(dv[j] - (double)o.dv[j]) <= 1e-4); /* up to 800 terms of size 1 */
+        operands_free(&o);
+        free(dk);
+        free(dv);
+    }
+}
+
+static void test_attention_ways(void **state) {
+    (void)state;
+    each_level(attention_ways);
+}
+
 /* Real sizes: several blocks of rows and of keys. Adding a constant to every key moves no probability, so the keys' gradients sum
  * to zero; and moving every value along d moves the output by d: the values' sum to that of the outputs. */
 static void attention_sums(exec *e) {
@@ -370,6 +410,7 @@ int main(void) {
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_attention_unit),
         cmocka_unit_test(test_mask_runs),
+        cmocka_unit_test(test_attention_ways),
         cmocka_unit_test(test_attention_sums),
         cmocka_unit_test(test_xent),
         cmocka_unit_test(test_xent_unit),

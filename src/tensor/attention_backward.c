@@ -4,7 +4,9 @@
  *
  * Two rounds, so that every output row has one owner and one order of its sums. By rows: blocks of rows against all their keys give
  * dq, and each row's statistics (the largest score, 1 / the sum, sum p dp). By keys: blocks of keys against blocks of rows, the
- * transposed products computed as such, give dk and dv. Scores are computed in both: 7 products for 5, and scratch is a tile. */
+ * transposed products computed as such, give dk and dv. Scores are computed in both: 7 products for 5, and scratch is a tile.
+ *
+ * A short sequence is too little to be shared out: one task a kv head does everything in the first round, with p and ds transposed. */
 #include <string.h>
 
 #include "tensor/attention.h"
@@ -14,6 +16,7 @@
 #define BLOCK_ROWS_MAX 96u
 #define BLOCK_KEYS 48u /* few heads and short sequences still make tasks for several threads */
 #define TILE_ROWS 128u /* rows at once against a block of keys */
+#define SHORT_SCORES 65536u /* of a kv head of a short sequence: a fraction of a millisecond */
 
 typedef struct job {
     exec *e;
@@ -21,6 +24,7 @@ typedef struct job {
     const attention_grad *g;
     float *max, *inv, *dot; /* [K, n_rows] statistics of each row */
     size_t group, n_keys, n_rows, block, n_blocks, n_key_blocks;
+    bool is_short;
     size_t row_end, key_end; /* of its tasks of either round, which follow those of the jobs before it */
 } job;
 
@@ -88,13 +92,22 @@ static const job *job_find(const job *jobs, size_t *task, bool by_rows) {
     return jobs;
 }
 
-static void rows_task(void *context, size_t task, size_t worker) {
-    const job *w = job_find(context, &task, true);
+/* dk and dv of all keys: = or += the share of a block of rows, whose p and ds are there. t [n_keys, block] */
+static void keys_add(const job *w, size_t head, size_t row0, size_t m, const float *q, const float *d, const float *p, const float *ds, float *t, float *panel) {
+    const attention_span *keys = &w->a->spans[0];
+    size_t h = w->a->head_dim, at = head * h, n = w->n_keys;
+    w->e->k->transpose(t, m, p, n, m, n);
+    sums(w, w->g->dv + at, keys->ld, t, m, d, h, panel, n, m, row0 > 0);
+    w->e->k->transpose(t, m, ds, n, m, n);
+    sums(w, w->g->dk + at, keys->ld, t, m, q, h, panel, n, m, row0 > 0);
+}
+
+static void rows_block(const job *w, size_t head, size_t row0, size_t worker) {
     const attention *a = w->a;
     const attention_span *keys = &a->spans[0];
-    size_t h = a->head_dim, head = task / w->n_blocks, row0 = task % w->n_blocks * w->block, m = min_of(w->n_rows - row0, w->block);
+    size_t h = a->head_dim, m = min_of(w->n_rows - row0, w->block);
     float *q = w->e->worker[worker].data, *d = q + w->block * h, *s = d + w->block * h, *dp = s + w->block * w->n_keys;
-    float *panel = dp + w->block * w->n_keys;
+    float *t = dp + w->block * w->n_keys, *panel = t + (w->is_short ? w->block * w->n_keys : 0);
     rows_gather(w, q, a->q, head, row0, m);
     rows_gather(w, d, w->g->dout, head, row0, m);
     dots(w, s, w->n_keys, q, h, keys->k + head * h, keys->ld, panel, m, w->n_keys);
@@ -110,9 +123,18 @@ static void rows_task(void *context, size_t task, size_t worker) {
         w->e->k->softmax_backward(row + seen.begin, d_row + seen.begin, &w->max[i], &w->inv[i], &w->dot[i], 0, n, a->scale, a->softcap);
         memset(d_row, 0, seen.begin * sizeof *d_row);
         memset(d_row + seen.end, 0, (w->n_keys - seen.end) * sizeof *d_row);
+        memset(row, 0, seen.begin * sizeof *row);
+        memset(row + seen.end, 0, (w->n_keys - seen.end) * sizeof *row);
     }
+    if (w->is_short) keys_add(w, head, row0, m, q, d, s, dp, t, panel);
     sums(w, q, h, dp, w->n_keys, keys->k + head * h, keys->ld, panel, m, w->n_keys, false);
     for (size_t r = 0; r < m; r++) memcpy(w->g->dq + row_at(w, head, row0 + r), q + r * h, h * sizeof *q);
+}
+
+static void rows_task(void *context, size_t task, size_t worker) {
+    const job *w = job_find(context, &task, true);
+    if (!w->is_short) rows_block(w, task / w->n_blocks, task % w->n_blocks * w->block, worker);
+    for (size_t row0 = 0; w->is_short && row0 < w->n_rows; row0 += w->block) rows_block(w, task, row0, worker);
 }
 
 /* s^T and dp^T [n, m] of some keys and rows become p^T and ds^T. */
@@ -158,8 +180,10 @@ static size_t job_init(job *w, const exec *e, const attention *a) {
     w->n_rows = a->n_queries * w->group;
     if (w->n_rows == 0) return 0;
     w->block = min_of(w->n_rows, min_of(BLOCK_ROWS_MAX, max_of(BLOCK_ROWS_MIN, SCORE_FLOATS / w->n_keys)));
-    w->n_blocks = (w->n_rows + w->block - 1) / w->block;
-    w->n_key_blocks = (w->n_keys + BLOCK_KEYS - 1) / BLOCK_KEYS;
+    w->is_short = w->n_rows * w->n_keys <= SHORT_SCORES;
+    w->n_blocks = w->is_short ? 1 : (w->n_rows + w->block - 1) / w->block;
+    w->n_key_blocks = w->is_short ? 0 : (w->n_keys + BLOCK_KEYS - 1) / BLOCK_KEYS;
+    if (w->is_short) return w->block * (2 * h + 3 * w->n_keys) + max_of(BLOCK_K, h) * e->k->nr;
     return max_of(w->block * 2 * (h + w->n_keys), TILE_ROWS * 2 * (h + BLOCK_KEYS)) + max_of(BLOCK_K, h) * e->k->nr;
 }
 
