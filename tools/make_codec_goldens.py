@@ -3,8 +3,9 @@
 them in float64, masks pasted into pictures by Pillow, masks cropped by Pillow, run-length strings of pycocotools.
 
 narrow.npz, narrow-deflated.npz, narrow.safetensors   one codec of odd widths in three files; one kernel in Fortran order
-golden.safetensors   NAME.codes -> NAME.masks; NAME.crops -> NAME.z, NAME.nearest, for the narrow codec and for one of the
-                     published widths whose weights the test makes by the formula of weight() below
+golden.safetensors   NAME.codes -> NAME.masks; NAME.crops -> NAME.z, NAME.nearest, for the narrow codec, for one of the
+                     published widths whose weights the test makes by the formula of weight() below, and for the trained one
+                     in models/tiny
 paste.txt            picture size, location indices, rule, mask, FNV-1a 64 of the full-size mask ("none": no mask)
 crop.txt             picture size, box in pixels of the double that lies on it, FNV-1a 64 of the 64 x 64 floats
 rle.txt              size, kind of mask, threshold, string, or its FNV-1a 64 where it is long
@@ -224,8 +225,8 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SEED)
     golden = {}
-    for name, widths, n in (("narrow", NARROW, 3), ("published", PUBLISHED, 2)):
-        tensors = weights(widths)
+    trained = dict(np.load(Path(__file__).parent.parent / "models/tiny/vae-oid.npz"))
+    for name, tensors, n in (("narrow", weights(NARROW), 3), ("published", weights(PUBLISHED), 2), ("tiny", trained, 2)):
         codec = Codec(tensors)
         codes = rng.integers(0, 128, (n, 16)).astype(np.int32)
         codes[0, :2] = (0, 127)

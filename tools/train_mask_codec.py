@@ -37,6 +37,7 @@ EMOJI_FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 EMOJI_PX = 109  # the only size the font's bitmaps have
 WORD_FONTS = ["/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"]
 SIDE, GRID, CODES = 64, 4, 128
+SPLIT_SEED = 8  # of what is held out: the same in every run
 EVERYDAY = (  # the kinds of tools/scenes get nearly half of the training
     "🐈🐕🐎🐖🐘🐢🐟🐧🦉🦋🐌🐙🐍🐸🦀🦒🐓🐼🍌🍍🍓🍋🍉🥕🍄"
     "🍕🍔🍩🎸🎺🔑🔔👑🕯🤖👻🏠🏆⚓🪑🚗🚲🚀✈⛵🚌🚜🌵🌻🌷"
@@ -463,7 +464,7 @@ def main():
 
     if options.masks:
         own = masks_of(options.masks)
-        rng.shuffle(own)
+        np.random.default_rng(SPLIT_SEED).shuffle(own)
         held = own[: max(1, len(own) // 10)]
         kinds = [(own[len(held):], 0.8), (shapes(rng), 0.2)]
         groups = {"held out": held, "shapes": kinds[1][0]}
@@ -472,7 +473,7 @@ def main():
         novel = emoji(NOVEL)
         names = {t.name for t in everyday + novel}
         rest = [t for t in emoji(chr(c) for c in [*range(0x203C, 0x3300), *range(0x1F000, 0x1FB00)]) if t.name not in names]
-        rng.shuffle(rest)
+        np.random.default_rng(SPLIT_SEED).shuffle(rest)
         held, rest = rest[:150], rest[150:]
         kinds = [(everyday, 0.45), (rest, 0.3), (shapes(rng), 0.15), (words(rng, 400), 0.1)]
         groups = {"everyday emoji": everyday, "novel, held out": novel, "emoji held out": held, "shapes": shapes(np.random.default_rng(1)), "words": words(np.random.default_rng(1), 200)}
