@@ -319,6 +319,56 @@ static void keeps_features(void **state) {
     assert_same_adapter("frozen5", "frozen0");
 }
 
+/* Whether the allocation that was to fail has not been asked for. */
+static bool is_left(size_t k) {
+    bool failed = false;
+    for (size_t i = 0; i < k && !failed; i++) {
+        void *p = mem_alloc(1, 1);
+        failed = !p;
+        mem_free(p);
+    }
+    mem_fail_after(0);
+    return failed;
+}
+
+static void remove_output(const char *out) {
+    char command[256];
+    (void)snprintf(command, sizeof command, "rm -rf %s", folder(out));
+    assert_int_equal(system(command), 0);
+}
+
+/* Allocations all over a short run fail, one each time: an error that says so, and nothing behind; or it can do without, and the
+ * result is the same. (Leaks: the sanitizers.) */
+static void runs_out_of_memory(void **state) {
+    (void)state;
+    size_t n_points = 0, n_survived = 0, k = 1;
+    record r;
+    pali_train_options o = options_of(&r);
+    o.method = PALI_TRAIN_LORA;
+    o.lora_text_only = 1;
+    o.lora_targets = "v_proj";
+    o.max_steps = 1;
+    o.batch_size = 1;
+    o.grad_accum = 1;
+    o.samples = 1;
+    o.val_data = DATA;
+    finetune("whole", &o);
+    for (bool left = false; !left; k += 1 + k / 40) {
+        r = (record){0};
+        mem_fail_after(k);
+        const pali_status s = pali_finetune(g_model, DATA, folder("short"), &o);
+        left = is_left(k);
+        if (s == PALI_OK) assert_same_adapter("short", "whole");
+        else if (s != PALI_ERR_MEMORY) fail_msg("allocation %zu fails: status %d: %s", k, (int)s, pali_last_error());
+        if (s != PALI_OK && (left || !*pali_last_error())) fail_msg("allocation %zu: %s", k, pali_last_error());
+        n_survived += s == PALI_OK && !left;
+        n_points++;
+        remove_output("short");
+    }
+    print_message("%zu points up to allocation %zu, %zu of them without effect\n", n_points, k, n_survived);
+    assert_true(n_points >= 100);
+}
+
 static void refuses(void **state) {
     (void)state;
     record r;
@@ -389,6 +439,7 @@ int main(void) {
         cmocka_unit_test(stops_and_goes_on),
         cmocka_unit_test(shows_samples),
         cmocka_unit_test(keeps_features),
+        cmocka_unit_test(runs_out_of_memory),
         cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, group_begin, group_end);

@@ -154,17 +154,25 @@ static pali_status sums_read(const checkpoint *c, const json_t *root, const char
     return settings_check(c, settings, path);
 }
 
-static pali_status state_read(const checkpoint *c, const char *dir) {
-    char *path = file_join(dir, STATE_FILE);
-    json_t *root = NULL;
+pali_status checkpoint_state_parse(const checkpoint *c, const char *json, size_t n_bytes, const char *name) {
+    json_t *root;
     size_t step = 0;
-    if (!path) return status_no_memory(strlen(dir));
-    pali_status s = json_read(&root, path);
-    if (s == PALI_OK) s = sums_read(c, root, path);
-    if (s == PALI_OK) s = json_get_size(root, "step", &step, 0, SIZE_MAX / 2, path);
+    STATUS_TRY(json_parse(&root, json, n_bytes, name));
+    pali_status s = sums_read(c, root, name);
+    if (s == PALI_OK) s = json_get_size(root, "step", &step, 0, SIZE_MAX / 2, name);
     if (s == PALI_OK && step != c->state->global_step)
-        s = status_fail(PALI_ERR_FORMAT, "%s: step: %zu, but trainer_state.json has %zu", path, step, c->state->global_step);
+        s = status_fail(PALI_ERR_FORMAT, "%s: step: %zu, but trainer_state.json has %zu", name, step, c->state->global_step);
     json_decref(root);
+    return s;
+}
+
+static pali_status state_read(const checkpoint *c, const char *dir) {
+    char *path = file_join(dir, STATE_FILE), *text = NULL;
+    size_t n;
+    if (!path) return status_no_memory(strlen(dir));
+    pali_status s = file_read(&text, &n, path, JSON_MAX_FILE_BYTES);
+    if (s == PALI_OK) s = checkpoint_state_parse(c, text, n, path);
+    mem_free(text);
     mem_free(path);
     return s;
 }

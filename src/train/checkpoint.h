@@ -39,6 +39,8 @@ typedef struct checkpoint {
 
 /* done: the run has ended. One of the same step, from before the run went back, is replaced. */
 pali_status checkpoint_save(const checkpoint *c, const char *out_dir, bool done);
+/* Checks train_state.json against the run's step and settings, and reads the sums. */
+pali_status checkpoint_state_parse(const checkpoint *c, const char *json, size_t n_bytes, const char *name);
 /* On failure what is there may be of both. */
 pali_status checkpoint_load(const checkpoint *c, const char *dir);
 
