@@ -128,7 +128,8 @@ const command command_table[] = {
      "paligemma data coco-to-jsonl --coco annotations.json --images pictures -o train.jsonl\n"
      "paligemma data coco-to-jsonl --coco annotations.json --images pictures -o train.jsonl --task segment --vae vae-oid.npz --classes each"},
     {"finetune", TRAIN, cmd_finetune, "train a model, or an adapter for it, on your own pictures", "[-m MODEL] --data FILE.jsonl -o OUTDIR [options]",
-     "Each line of the data is {\"image\": \"a.jpg\" or [\"a.jpg\", \"b.jpg\"], \"prefix\": \"the prompt\", \"suffix\": \"the answer\"}, pictures "
+     "Each line of the data is {\"image\": \"a.jpg\" or [\"a.jpg\", \"b.jpg\"], \"prefix\": \"the prompt\", \"suffix\": \"the answer\" or a list of "
+     "answers, of which each epoch takes another}, pictures "
      "relative to the file. Learned is the answer and its end, given picture and prompt. Rows that cannot be read are reported and left "
      "out, up to a tenth of them.\n\n"
      "Into OUTDIR go log.jsonl (a line for each logged step), checkpoint-N/ after every --save-steps steps and the last, and the result: "
