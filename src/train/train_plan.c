@@ -86,7 +86,7 @@ static pali_status pictures_place(batch *b, bool pixels) {
 }
 
 /* Scratch, and what a micro-batch keeps. */
-static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b) {
+static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b, bool augmented) {
     const vit_config *v = &what->view->cfg.vit;
     const backprop_options o = {0};
     const uint64_t pixels = 3 * (uint64_t)v->image_size * v->image_size, features = (uint64_t)v->n_patches * v->width;
@@ -95,12 +95,13 @@ static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b) {
     crew c;
     pali_status s = crew_init(&c, e, what->view, what->p);
     p->trains_vision = c.walks[0].grads.trains_vit;
+    const bool as_pixels = p->trains_vision || augmented;
     if (!p->trains_vision) vit_need(&need, e, &what->view->vit);
-    if (s == PALI_OK) s = pictures_place(b, p->trains_vision);
+    if (s == PALI_OK) s = pictures_place(b, as_pixels);
     if (s == PALI_OK) s = crew_need(&need, &own, e, &c, b->items, b->n, &o);
     crew_free(&c);
     p->needed += own + need.acts + need.shared + (uint64_t)e->n_workers * need.worker;
-    p->needed += (p->trains_vision ? pixels : features) * b->n_pictures * sizeof(float);
+    p->needed += (as_pixels ? pixels : features) * b->n_pictures * sizeof(float);
     p->needed += loader_ahead(b->batch_size) * (pixels + (p->trains_vision ? 0 : features * sizeof(float)));
     return s;
 }
@@ -116,7 +117,7 @@ static void left_share(train_plan *p, const model *base) {
 }
 
 pali_status train_plan_make(train_plan *out, exec *e, const model *base, const trainable_options *what, const optim_options *optimizer, const dataset *d,
-                            const sample_rules *rules, size_t batch_size) {
+                            const sample_rules *rules, size_t batch_size, bool augmented) {
     trainable outline;
     batch b;
     uint64_t states, file;
@@ -126,7 +127,7 @@ pali_status train_plan_make(train_plan *out, exec *e, const model *base, const t
     out->needed = params_need(outline.p, what->adapters ? PARAM_F32 : what->storage, what->half_grads) + states;
     out->n_parameters = outline.p->n_values;
     pali_status s = batch_make(&b, d, rules, batch_size);
-    if (s == PALI_OK) s = walk_add(out, e, &outline, &b);
+    if (s == PALI_OK) s = walk_add(out, e, &outline, &b, augmented);
     batch_free(&b);
     trainable_free(&outline);
     if (s == PALI_OK) left_share(out, base);

@@ -16,8 +16,8 @@ typedef struct train_plan {
     bool trains_vision;   /* the tower: pixels, not features, go in */
 } train_plan;
 
-/* Micro-batches of batch_size rows of the data. */
+/* Micro-batches of batch_size rows of the data. augmented: the tower sees pictures in every micro-batch though it is frozen. */
 pali_status train_plan_make(train_plan *out, exec *e, const model *base, const trainable_options *what, const optim_options *optimizer, const dataset *d,
-                            const sample_rules *rules, size_t batch_size);
+                            const sample_rules *rules, size_t batch_size, bool augmented);
 
 #endif

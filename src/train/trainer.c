@@ -362,7 +362,7 @@ static pali_status data_open(trainer *t) {
 
 static pali_status memory_check(trainer *t) {
     const trainer_options *o = t->o;
-    STATUS_TRY(train_plan_make(&t->plan, &t->e, t->base, &o->what, &o->optimizer, &t->data, &t->rules, o->batch_size));
+    STATUS_TRY(train_plan_make(&t->plan, &t->e, t->base, &o->what, &o->optimizer, &t->data, &t->rules, o->batch_size, augment_any(&o->augment)));
     if (o->n_samples) t->plan.needed += o->answer_bytes;
     if (o->force || t->plan.needed <= t->plan.available) return PALI_OK;
     return status_fail(PALI_ERR_MEMORY, "memory: training needs %.1f GB beside the model's files, %.1f GB are available", (double)t->plan.needed * 1e-9,
