@@ -661,8 +661,8 @@ typedef struct pali_train_event {
     uint64_t step, n_steps;    /* updates done, and of the whole run */
     double epoch;              /* epochs done, with the fraction */
     uint64_t n_rows, n_parameters; /* of the data; trained */
-    uint64_t memory_bytes;     /* that training will take beside the model's files, */
-    uint64_t memory_available; /* of this; UINT64_MAX: unknown */
+    uint64_t memory_bytes;     /* that training will take beside the model's weights, */
+    uint64_t memory_available; /* of this; UINT64_MAX: unknown. What is left then may be filled with features of pictures */
     double loss, lr, grad_norm, accuracy, ms; /* grad_norm: before clipping; accuracy: share of tokens that are the likeliest */
     uint64_t n_tokens;
     const char *text;
@@ -733,6 +733,8 @@ typedef struct pali_train_options {
     uint64_t samples;          /* 0: rows of val_data, or else of the data, that are answered whenever it validates, to be read in the log */
     int32_t n_threads;         /* 0: physical cores; results do not depend on it */
     int32_t force;             /* 1: begin even if it does not seem to fit into memory */
+    uint64_t memory_bytes;     /* the whole run is to stay within this, the model's weights included: what is kept instead of computed
+                                * again, which changes no results, is chosen by it. 0: three quarters of what there is to spare */
     pali_train_fn on_event;    /* may be NULL */
     void *user;
 } pali_train_options;

@@ -1,24 +1,33 @@
-/* steps.c: how long a micro-batch of training takes at the 3B shape, and how much memory. Not a test: random weights, one sample of
- * 256 image rows, a prefix of 12 and an answer of 3, LoRA of rank 8 on the text model (frozen vision) or also on the tower:
+/* steps.c: how long a micro-batch of training takes at the 3B shape, and how much memory beside what the plan says. Not a test: random
+ * weights, rows of R image rows, a prefix of 12 and an answer of 3.
  *
- *   steps [TYPE [THREADS [KEEP_GB [features | pixels | tower]]]]
+ *   steps [NAME=VALUE ...]
  *
- * TYPE of the text model's weights: f32, bf16 or nf4. KEEP_GB: of blocks' insides. features: the tower's are cached; pixels: it runs but
- * is frozen; tower: it has adapters too. Prints the loss alone, then steps with backward and AdamW. Processor time of all threads
- * stands beside the clock's, for machines that others use too. */
+ *   shape=3b-224    layers=N       text blocks, fewer than the shape has
+ *   type=bf16       of the model's weights: f32, bf16 or nf4 (of the text model's matrices alone)
+ *   method=lora     lora: rank 8; full: the groups of train= themselves, in f32, or `pure` in bf16 alone with gradients in bf16
+ *   train=GROUPS    llm.attn or whatever the option of finetune takes; everything but img unless said
+ *   optim=adamw     as finetune knows them
+ *   vision=pixels   features: the tower's are cached; pixels: it runs but is frozen; tower: adapters too, or img is trained
+ *   rows=1          of the micro-batch
+ *   memory=GB       bound on the whole; what is kept is the plan's choice, unless keep=GB says it
+ *   threads=N       steps=3; 0: the plan alone
+ *
+ * Prints the loss alone, then steps with backward and update. Processor time of all threads stands beside the clock's, for machines
+ * that others use too. Weights that are trained are in memory once: pages of the random ones that parameters were made of are given
+ * back, as those of a mapped file would be. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 
 #include "base/clock.h"
-#include "train/backprop.h"
 #include "train/clip.h"
-#include "train/lora.h"
-#include "train/optim.h"
+#include "train/train_plan.h"
 
-enum { PREFIX = 12, SUFFIX = 3, STEPS = 3 };
+enum { PREFIX = 12, SUFFIX = 3, MAX_ROWS = 64 };
 
 static void fail(const char *what) {
     fprintf(stderr, "steps: %s: %s\n", what, pali_last_error());
@@ -27,6 +36,14 @@ static void fail(const char *what) {
 
 static void check(pali_status s, const char *what) {
     if (s != PALI_OK) fail(what);
+}
+
+/* The value of NAME=VALUE among the arguments, or what it is otherwise. */
+static const char *given(char **argv, const char *name, const char *otherwise) {
+    size_t n = strlen(name);
+    for (; *argv; argv++)
+        if (strncmp(*argv, name, n) == 0 && (*argv)[n] == '=') return *argv + n + 1;
+    return otherwise;
 }
 
 typedef struct timing {
@@ -47,58 +64,101 @@ static void print_since(const char *what, timing start, double loss) {
     fflush(stdout);
 }
 
+/* Whole pages of the random weights that are parameters now. */
+static uint64_t pages_give_back(const model *m, unsigned groups) {
+    enum { PAGE = 4096 };
+    uint64_t n_bytes = 0;
+    for (size_t i = 0; i < m->spec.n; i++) {
+        const spec_tensor *t = &m->spec.tensors[i];
+        if (!(groups & PARAMS_GROUP(t->group)) || !t->matrix || !t->matrix->data) continue;
+        size_t at = (size_t)t->matrix->data, before = (PAGE - at % PAGE) % PAGE, n = mat_bytes(t->matrix);
+        if (n > before && madvise((void *)(at + before), (n - before) / PAGE * PAGE, MADV_DONTNEED) == 0) n_bytes += n;
+    }
+    return n_bytes;
+}
+
+static uint64_t gigabytes(const char *text) {
+    return (uint64_t)(atof(text) * 1e9);
+}
+
 int main(int argc, char **argv) {
-    const char *type = argc > 1 ? argv[1] : "bf16", *vision = argc > 4 ? argv[4] : "pixels";
-    model_options mo = {.n_threads = argc > 2 ? atoi(argv[2]) : 0};
+    (void)argc;
+    const char *type = given(argv, "type", "bf16"), *vision = given(argv, "vision", "pixels"), *method = given(argv, "method", "lora");
+    const bool tower = strcmp(vision, "tower") == 0, features_given = strcmp(vision, "features") == 0;
+    model_options mo = {.n_threads = atoi(given(argv, "threads", "0"))};
     mo.dtype = strcmp(type, "f32") == 0 ? PALI_DTYPE_F32 : strcmp(type, "nf4") == 0 ? PALI_DTYPE_NF4 : PALI_DTYPE_BF16;
     if (mo.dtype == PALI_DTYPE_NF4) mo.embed_dtype = mo.vision_dtype = PALI_DTYPE_BF16;
-    const backprop_options plain = {.keep_bytes = (uint64_t)((argc > 3 ? atof(argv[3]) : 0) * 1e9)}, only = {.loss_only = true};
-    const lora_options lo = {.rank = 8, .alpha = 8, .seed = 1, .text_only = strcmp(vision, "tower") != 0};
+    trainable_options what = {.adapters = strcmp(method, "lora") == 0, .lora = {.rank = 8, .alpha = 8, .seed = 1, .text_only = !tower}};
+    if (strcmp(method, "pure") == 0) {
+        what.storage = PARAM_BF16;
+        what.half_grads = true;
+    }
+    check(params_groups_parse(&what.groups, given(argv, "train", NULL), tower ? NULL : "img"), "train");
+
+    config cfg;
+    check(config_named(&cfg, given(argv, "shape", "3b-224")), "shape");
+    const size_t n_layers = (size_t)atoi(given(argv, "layers", "0"));
+    if (n_layers && n_layers < cfg.text.n_layers) cfg.text.n_layers = n_layers;
+    const size_t n_rows = (size_t)atoi(given(argv, "rows", "1")), n_steps = (size_t)atoi(given(argv, "steps", "3"));
+    if (n_rows < 1 || n_rows > MAX_ROWS) return 2;
+    const size_t n_image = cfg.vit.n_patches, n = n_image + PREFIX + SUFFIX, n_pixels = 3 * cfg.vit.image_size * cfg.vit.image_size;
+    int32_t *ids = calloc(n, sizeof *ids);
+    float *pixels = calloc(n_pixels, sizeof *pixels), *features = calloc(n_image * cfg.vit.width, sizeof *features);
+    if (!ids || !pixels || !features) return 2;
+    for (size_t i = 0; i < n; i++) ids[i] = i < n_image ? cfg.image_token : (int32_t)(1000 + 77 * i);
+    for (size_t i = 0; i < n_pixels; i++) pixels[i] = (float)(i % 255) / 127.5f - 1;
+    const sample text = {ids, n, n_image + PREFIX};
+    backprop_picture picture = {.pixels = pixels};
+    backprop_item items[MAX_ROWS];
+    for (size_t i = 0; i < n_rows; i++) items[i] = (backprop_item){&text, &picture, 1, 1.0 / (SUFFIX * (double)n_rows)};
+
     model *m;
-    lora_training l;
+    trainable t;
     backprop b;
     exec e;
     optim *opt;
     optim_options oo;
-    check(model_random(&m, "3b-224", 1, &mo), "model");
-    check(lora_training_new(&l, m, &lo), "lora");
-    check(backprop_init(&b, l.view, &l.params), "backprop");
+    train_plan plan;
+    check(optim_options_named(&oo, given(argv, "optim", "adamw")), "optimizer");
+    oo.stochastic = what.half_grads;
     check(exec_init(&e, mo.n_threads), "exec");
-    check(optim_options_named(&oo, "adamw"), "optimizer");
-    check(optim_new(&opt, &oo, &l.params), "optimizer");
+    check(model_random_of(&m, &cfg, 1, &mo), "model");
+    const train_plan_options po = {.what = &what, .optimizer = &oo, .memory_bytes = gigabytes(given(argv, "memory", "0"))};
+    check(train_plan_micro(&plan, &e, m, &po, items, n_rows), "plan");
+    check(trainable_new(&t, m, &what, &e), "parameters");
+    if (!what.adapters) plan.weights -= pages_give_back(m, what.groups);
+    check(backprop_init(&b, t.view, t.p), "backprop");
+    check(optim_new(&opt, &oo, t.p), "optimizer");
+    const char *keep = given(argv, "keep", NULL);
+    if (keep) plan.keep_bytes = gigabytes(keep);
+    const backprop_options plain = {.keep_bytes = plan.keep_bytes}, only = {.loss_only = true};
+    printf("plan       %.2f GB = weights %.2f + needed %.2f + kept %.2f; %llu parameters\n", (double)(plan.weights + plan.needed + plan.keep_bytes) * 1e-9,
+           (double)plan.weights * 1e-9, (double)plan.needed * 1e-9, (double)plan.keep_bytes * 1e-9, (unsigned long long)plan.n_parameters);
+    fflush(stdout);
 
-    size_t n_image = m->cfg.vit.n_patches, n = n_image + PREFIX + SUFFIX, n_pixels = 3 * m->cfg.vit.image_size * m->cfg.vit.image_size;
-    int32_t *ids = calloc(n, sizeof *ids);
-    float *pixels = calloc(n_pixels, sizeof *pixels), *features = calloc(n_image * m->cfg.vit.width, sizeof *features);
-    if (!ids || !pixels || !features) return 2;
-    for (size_t i = 0; i < n; i++) ids[i] = i < n_image ? m->cfg.image_token : (int32_t)(1000 + 77 * i);
-    for (size_t i = 0; i < n_pixels; i++) pixels[i] = (float)(i % 255) / 127.5f - 1;
-    const sample text = {ids, n, n_image + PREFIX};
-    backprop_picture picture = {.pixels = pixels};
-    if (strcmp(vision, "features") == 0) {
-        check(vit_forward(&e, &l.view->vit, features, pixels), "tower");
+    if (features_given && n_steps) {
+        check(vit_forward(&e, &t.view->vit, features, pixels), "tower");
         picture = (backprop_picture){.features = features};
     }
-    const backprop_item item = {&text, &picture, 1, 1.0 / SUFFIX};
     backprop_result result = {0};
-    for (int i = 0; i < 2; i++) {
-        timing start = now();
-        check(backprop_run(&b, &e, &result, &item, 1, &only), "loss");
+    timing start = now();
+    if (n_steps) {
+        check(backprop_run(&b, &e, &result, items, n_rows, &only), "loss");
         print_since("forward", start, result.loss);
     }
-    for (int i = 0; i < STEPS; i++) {
+    for (size_t i = 0; i < n_steps; i++) {
         double norm;
-        timing start = now();
-        params_clear_grads(&l.params);
-        check(backprop_run(&b, &e, &result, &item, 1, &plain), "step");
-        check(clip_norm(&norm, &e, &l.params), "norm");
+        start = now();
+        params_clear_grads(t.p);
+        check(backprop_run(&b, &e, &result, items, n_rows, &plain), "step");
+        check(clip_norm(&norm, &e, t.p), "norm");
         optim_begin(opt, (optim_rate){1e-4, 1, clip_scale(norm, 1)});
-        optim_update(opt, &e, 0, l.params.n);
+        optim_update(opt, &e, 0, t.p->n);
         print_since("step", start, result.loss);
     }
     optim_free(opt);
     backprop_free(&b);
-    lora_training_free(&l);
+    trainable_free(&t);
     model_free(m);
     exec_free(&e);
     free(ids);

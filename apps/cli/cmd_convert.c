@@ -1,5 +1,4 @@
 /* cmd_convert.c: paligemma convert, quantize and merge: a model read in one form and written in another. */
-#include <ctype.h>
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,24 +16,6 @@ static bool is_tokenizer(const args *a) {
 static bool ends_in(const char *name, const char *ending) {
     size_t n = strlen(name), m = strlen(ending);
     return n > m && !strcmp(name + n - m, ending);
-}
-
-/* "2GB", "500MiB" or bytes; false: it is none of that. */
-static bool size_parse(const char *text, uint64_t *out) {
-    static const struct {
-        const char *unit;
-        double bytes;
-    } k_units[] = {{"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
-    char *end;
-    if (!isdigit((unsigned char)*text)) return false; /* strtod would take signs, blanks and names */
-    double number = strtod(text, &end);
-    for (size_t i = 0; i < sizeof k_units / sizeof k_units[0]; i++) {
-        if (strcmp(end, k_units[i].unit) != 0) continue;
-        double bytes = number * k_units[i].bytes;
-        *out = bytes < 0x1p63 ? (uint64_t)bytes : 0;
-        return *out > 0;
-    }
-    return false;
 }
 
 /* Bytes of a file, or of the files in a directory. */
@@ -105,8 +86,7 @@ static int write_model(cli *c, const char *dtype, pali_merge_error *merge) {
     options.n_threads = (int32_t)a->n_threads;
     options.progress = cli_progress;
     options.user = c;
-    if (a->shard_size && !size_parse(a->shard_size, &options.shard_bytes))
-        return cli_usage(c, "%s: --shard-size: \"%s\": a size such as 2GB or 500MiB expected", name, a->shard_size);
+    if (a->shard_size) options.shard_bytes = a->shard_size;
     pali_model *model = NULL;
     int code = cli_open_stored(c, &model);
     if (!code) code = cli_loras_open(c, model);

@@ -107,6 +107,7 @@ static void options_fill(pali_train_options *o, const args *a) {
     o->save_total_limit = a->save_limit;
     o->n_threads = (int32_t)a->n_threads;
     o->force = a->force;
+    o->memory_bytes = a->memory;
 }
 
 /* The model as training computes with it: the type of weights that are trained is the trainer's affair. */

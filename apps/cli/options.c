@@ -221,7 +221,7 @@ const option option_table[] = {
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, EMBED, "the NumPy file to write; - for standard output"},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, QUANTIZE, "the .gguf file to write"},
     {"output", 'o', OPTION_TEXT, AT(output), "PATH", 0, 0, CONVERT, "what to write: a new directory, or a file whose name ends in .gguf or .npz"},
-    {"shard-size", 0, OPTION_TEXT, AT(shard_size), "SIZE", 0, 0, CONVERT, "largest .safetensors file of a directory, such as 2GB or 500MiB (default: 5GB)"},
+    {"shard-size", 0, OPTION_SIZE, AT(shard_size), "SIZE", 0, 0, CONVERT, "largest .safetensors file of a directory, such as 2GB or 500MiB (default: 5GB)"},
     {"prompt-template", 0, OPTION_FLAG, AT(prompt_template), NULL, 0, 0, TOKENIZE,
      "show the whole model input: image tokens of each -i, bos, prompt, newline (needs -m)"},
     {"decode", 0, OPTION_FLAG, AT(decode), NULL, 0, 0, TOKENIZE, "read ids separated by blanks, print their text without special tokens"},
@@ -296,6 +296,8 @@ const option option_table[] = {
     {"no-final-softcap", 0, OPTION_FLAG, AT(no_final_softcap), NULL, 0, 0, COMPUTING | TRAIN,
      "PaliGemma 2: no final logit cap, as big_vision (default: capped, as Transformers)"},
     {"plan", 0, OPTION_FLAG, AT(plan), NULL, 0, 0, RUN | BENCH, "print the memory that this would need, and do nothing else"},
+    {"memory", 0, OPTION_SIZE, AT(memory), "SIZE", 0, 0, TRAIN,
+     "stay within this, weights included, such as 4GB or 7.5GiB: the less, the more is computed again (default: three quarters of what there is to spare)"},
     {"force", 0, OPTION_FLAG, AT(force), NULL, 0, 0, COMPUTING | TRAIN, "run even if it does not seem to fit into memory"},
     {"json", 0, OPTION_FLAG, AT(json), NULL, 0, 0, EVERY, "print JSON"},
     {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, 0, 0, EVERY, "no progress, no notes; results only once all is well"},
@@ -437,6 +439,24 @@ static bool natural_parse(const char *text, uint64_t *out) {
     return !errno && !*end;
 }
 
+/* "2GB", "500MiB" or bytes. */
+static bool size_parse(const char *text, uint64_t *out) {
+    static const struct {
+        const char *unit;
+        double bytes;
+    } k_units[] = {{"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+    char *end;
+    if (*text < '0' || *text > '9') return false; /* strtod would take signs, blanks and names */
+    double number = strtod(text, &end);
+    for (size_t i = 0; i < sizeof k_units / sizeof k_units[0]; i++) {
+        if (strcmp(end, k_units[i].unit) != 0) continue;
+        double bytes = number * k_units[i].bytes;
+        *out = bytes < 0x1p63 ? (uint64_t)bytes : 0;
+        return *out > 0;
+    }
+    return false;
+}
+
 static bool real_parse(const char *text, double *out) {
     char *end;
     *out = strtod(text, &end);
@@ -462,6 +482,10 @@ static bool option_set(args *a, const option *o, const char *value, char *messag
     case OPTION_NATURAL:
         if (natural_parse(value, field) && (double)*(uint64_t *)field >= o->low && (double)*(uint64_t *)field <= o->high) return true;
         (void)snprintf(message, n_message, "--%s: \"%s\": a whole number from %.0f to %.0f expected", o->name, value, o->low, o->high);
+        return false;
+    case OPTION_SIZE:
+        if (size_parse(value, field)) return true;
+        (void)snprintf(message, n_message, "--%s: \"%s\": a size such as 2GB or 500MiB expected", o->name, value);
         return false;
     case OPTION_REAL:
         if (real_parse(value, field) && *(double *)field >= o->low && *(double *)field <= o->high) return true;

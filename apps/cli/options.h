@@ -18,13 +18,13 @@ typedef struct text_list {
 
 typedef struct args {
     const char *model, *mmproj, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
-        *early_stopping, *box_scale, *constrain, *lang, *draw, *masks, *vae, *format, *shard_size,
+        *early_stopping, *box_scale, *constrain, *lang, *draw, *masks, *vae, *format,
         *coco, *image_dir, *data_task, *classes, *loc_scale,
         *recipe, *val_data, *method, *train, *freeze, *lora_targets, *lora_scope, *lora_init, *optim, *schedule, *loss, *resume, *tensorboard, *feature_cache, *augment, *resize;
     text_list images, answers, loras, train_data;
     text_list words; /* what is no option */
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
-    uint64_t lora_rank, max_steps, train_batch, grad_accum, train_seed, eval_steps, train_samples, text_len, save_steps, save_limit, logging_steps;
+    uint64_t lora_rank, max_steps, train_batch, grad_accum, train_seed, eval_steps, train_samples, text_len, save_steps, save_limit, logging_steps, shard_size, memory;
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;
     double lora_alpha, lora_dropout, lr, weight_decay, beta1, beta2, eps, momentum, warmup_steps, epochs, max_grad_norm, label_smoothing, dropout;
     bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap, plan, force,
@@ -43,8 +43,8 @@ typedef struct command {
     const char *example; /* commands, one a line */
 } command;
 
-/* MAYBE: a text that may be left out, then "": the next argument is taken if it does not begin with '-'. */
-typedef enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_MAYBE, OPTION_LIST, OPTION_CHOICE, OPTION_NATURAL, OPTION_REAL } option_kind;
+/* MAYBE: a text that may be left out, then "": the next argument is taken if it does not begin with '-'. SIZE: bytes, such as 2GB. */
+typedef enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_MAYBE, OPTION_LIST, OPTION_CHOICE, OPTION_NATURAL, OPTION_SIZE, OPTION_REAL } option_kind;
 
 typedef struct option {
     const char *name;

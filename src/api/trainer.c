@@ -189,7 +189,8 @@ pali_status pali_finetune(const pali_model *handle, const char *data, const char
                              .lr = o.lr, .warmup = o.warmup_steps, .epochs = o.epochs, .max_steps = o.max_steps, .batch_size = (size_t)o.batch_size,
                              .grad_accum = (size_t)o.grad_accum, .max_grad_norm = o.max_grad_norm, .shuffle = !o.no_shuffle, .seed = o.seed,
                              .logging_steps = (size_t)o.logging_steps, .eval_steps = (size_t)o.eval_steps, .save_steps = (size_t)o.save_steps,
-                             .save_limit = (size_t)o.save_total_limit, .n_samples = (size_t)o.samples, .answer = answer_make, .answer_user = &answers, .n_threads = o.n_threads, .force = o.force != 0, .on_event = o.on_event, .user = o.user};
+                             .save_limit = (size_t)o.save_total_limit, .n_samples = (size_t)o.samples, .answer = answer_make, .answer_user = &answers, .n_threads = o.n_threads,
+                             .memory_bytes = o.memory_bytes, .force = o.force != 0, .on_event = o.on_event, .user = o.user};
     STATUS_TRY(what_read(&inner.what, &o, handle->m));
     STATUS_TRY(optimizer_read(&inner.optimizer, &o, output));
     STATUS_TRY(schedule_kind_named(&inner.schedule, o.schedule ? o.schedule : "linear"));

@@ -34,7 +34,7 @@ typedef struct batch {
     backprop_item *items;       /* [n] */
     backprop_picture *pictures; /* [n_pictures] */
     float *there;               /* [n_pictures] where they are said to be: all in different places, though some rows may share one */
-    size_t n, n_pictures, batch_size;
+    size_t n, n_pictures;
 } batch;
 
 /* A row that turns out bad is none that will be trained with. */
@@ -56,7 +56,7 @@ static pali_status item_add(batch *b, const dataset *d, const sample_rules *rule
 static pali_status batch_make(batch *b, const dataset *d, const sample_rules *rules, size_t batch_size) {
     longest *rows = NULL;
     const size_t n = batch_size < d->n ? batch_size : d->n;
-    *b = (batch){.batch_size = batch_size, .samples = mem_calloc(n, sizeof *b->samples), .items = mem_calloc(n, sizeof *b->items)};
+    *b = (batch){.samples = mem_calloc(n, sizeof *b->samples), .items = mem_calloc(n, sizeof *b->items)};
     if (!b->samples || !b->items) return status_no_memory(n * sizeof *b->items);
     STATUS_TRY(rows_choose(&rows, d));
     pali_status s = PALI_OK;
@@ -74,62 +74,100 @@ static void batch_free(batch *b) {
 }
 
 /* Pictures of which nothing is looked at but where they are. */
-static pali_status pictures_place(batch *b, bool pixels) {
+static pali_status pictures_place(batch *b) {
     b->pictures = mem_calloc(b->n_pictures, sizeof *b->pictures);
     b->there = mem_calloc(b->n_pictures, sizeof *b->there);
     if (!b->pictures || !b->there) return status_no_memory(b->n_pictures * sizeof *b->pictures);
     for (size_t i = 0, at = 0; i < b->n; i++) {
         b->items[i].pictures = b->pictures + at;
-        for (size_t j = 0; j < b->items[i].n_pictures; j++, at++) *(pixels ? &b->pictures[at].pixels : &b->pictures[at].features) = b->there + at;
+        for (size_t j = 0; j < b->items[i].n_pictures; j++, at++) b->pictures[at].pixels = b->there + at;
     }
     return PALI_OK;
 }
 
-/* Scratch, and what a micro-batch keeps. */
-static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b, bool augmented) {
+/* Scratch, and what a micro-batch keeps; its pictures and those that wait. */
+static pali_status walk_add(train_plan *p, exec *e, trainable *what, const train_plan_options *o, const backprop_item *items, size_t n) {
     const vit_config *v = &what->view->cfg.vit;
-    const backprop_options o = {0};
+    const backprop_options least = {0}, most = {.keep_bytes = UINT64_MAX};
     const uint64_t pixels = 3 * (uint64_t)v->image_size * v->image_size, features = (uint64_t)v->n_patches * v->width;
     exec_need need = {0};
-    uint64_t own = 0;
+    uint64_t own = 0, all = 0, n_pictures = 0;
     crew c;
     pali_status s = crew_init(&c, e, what->view, what->p);
     p->trains_vision = c.walks[0].grads.trains_vit;
-    const bool as_pixels = p->trains_vision || augmented;
-    if (!p->trains_vision) vit_need(&need, e, &what->view->vit);
-    if (s == PALI_OK) s = pictures_place(b, as_pixels);
-    if (s == PALI_OK) s = crew_need(&need, &own, e, &c, b->items, b->n, &o);
+    const bool as_pixels = p->trains_vision || o->augmented;
+    if (s == PALI_OK) s = crew_need(&need, &own, e, &c, items, n, &least);
+    if (s == PALI_OK) s = crew_need(&need, &all, e, &c, items, n, &most);
     crew_free(&c);
+    for (size_t i = 0; i < n; i++) n_pictures += items[i].n_pictures;
     p->needed += own + need.acts + need.shared + (uint64_t)e->n_workers * need.worker;
-    p->needed += (as_pixels ? pixels : features) * b->n_pictures * sizeof(float);
-    p->needed += loader_ahead(b->batch_size) * (pixels + (p->trains_vision ? 0 : features * sizeof(float)));
+    p->needed += (as_pixels ? pixels : features) * n_pictures * sizeof(float);
+    p->needed += loader_ahead(n) * (pixels + (p->trains_vision ? 0 : features * sizeof(float)));
+    p->keep_bytes = all - own;
     return s;
 }
 
-static void left_share(train_plan *p, const model *base) {
-    memory_free there;
-    memory_free_get(&there, "");
-    p->available = there.available < there.address ? there.available : there.address;
-    const uint64_t taken = p->needed + base->weight_bytes; /* files are best kept in memory too */
-    const uint64_t left = p->available == UINT64_MAX ? UNKNOWN_LEFT : p->available > taken ? p->available - taken : 0;
-    p->keep_bytes = left / 2;
-    p->cache_bytes = left / 4;
+static bool is_trained(const train_plan_options *o, const spec_tensor *t) {
+    return !o->what->adapters && (o->what->groups & PARAMS_GROUP(t->group));
 }
 
-pali_status train_plan_make(train_plan *out, exec *e, const model *base, const trainable_options *what, const optim_options *optimizer, const dataset *d,
-                            const sample_rules *rules, size_t batch_size, bool augmented) {
+/* In memory of the model's own, and in pages of files: those of weights that are trained are read but once. */
+static void weights_split(uint64_t *own, uint64_t *mapped, const model *base, const train_plan_options *o) {
+    *own = *mapped = 0;
+    for (size_t i = 0; i < base->spec.n; i++) {
+        const spec_tensor *t = &base->spec.tensors[i];
+        if (t->matrix && !t->matrix->data) continue; /* an optional one that is not there */
+        if (t->vector || !weights_is_mapped(base->weights, t->matrix->data)) *own += spec_held_bytes(t);
+        else if (!is_trained(o, t)) *mapped += spec_held_bytes(t);
+    }
+}
+
+static uint64_t less_of(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+static uint64_t rest_of(uint64_t all, uint64_t taken) {
+    return all > taken ? all - taken : 0;
+}
+
+/* Two thirds for insides, if there are so many, the others for features. Memory of the model's own is taken already, but files are
+ * best kept in memory too. */
+static void left_share(train_plan *p, const model *base, const train_plan_options *o) {
+    memory_free there;
+    memory_free_get(&there, "");
+    uint64_t own, mapped;
+    weights_split(&own, &mapped, base, o);
+    p->weights = own + mapped;
+    p->available = less_of(there.available, there.address);
+    uint64_t left = p->available == UINT64_MAX ? UNKNOWN_LEFT : rest_of(p->available, p->needed + mapped) / 4 * 3;
+    if (o->memory_bytes) {
+        p->available = less_of(p->available, rest_of(o->memory_bytes, p->weights));
+        left = less_of(left, rest_of(o->memory_bytes, p->needed + p->weights));
+    }
+    p->keep_bytes = less_of(p->keep_bytes, left / 3 * 2);
+    p->cache_bytes = p->trains_vision ? 0 : left - p->keep_bytes;
+}
+
+pali_status train_plan_micro(train_plan *out, exec *e, const model *base, const train_plan_options *o, const backprop_item *items, size_t n) {
     trainable outline;
-    batch b;
     uint64_t states, file;
     *out = (train_plan){0};
-    STATUS_TRY(trainable_new(&outline, base, what, NULL));
-    optim_need(optimizer, outline.p, &states, &file);
-    out->needed = params_need(outline.p, what->adapters ? PARAM_F32 : what->storage, what->half_grads) + states;
+    STATUS_TRY(trainable_new(&outline, base, o->what, NULL));
+    optim_need(o->optimizer, outline.p, &states, &file);
+    out->needed = params_need(outline.p, o->what->adapters ? PARAM_F32 : o->what->storage, o->what->half_grads) + states;
     out->n_parameters = outline.p->n_values;
-    pali_status s = batch_make(&b, d, rules, batch_size);
-    if (s == PALI_OK) s = walk_add(out, e, &outline, &b, augmented);
-    batch_free(&b);
+    pali_status s = walk_add(out, e, &outline, o, items, n);
     trainable_free(&outline);
-    if (s == PALI_OK) left_share(out, base);
+    if (s == PALI_OK) left_share(out, base, o);
+    return s;
+}
+
+pali_status train_plan_make(train_plan *out, exec *e, const model *base, const train_plan_options *o, const dataset *d, const sample_rules *rules, size_t batch_size) {
+    batch b;
+    *out = (train_plan){0};
+    pali_status s = batch_make(&b, d, rules, batch_size);
+    if (s == PALI_OK) s = pictures_place(&b);
+    if (s == PALI_OK) s = train_plan_micro(out, e, base, o, b.items, b.n);
+    batch_free(&b);
     return s;
 }

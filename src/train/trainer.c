@@ -321,7 +321,7 @@ static pali_status step(trainer *t) {
 }
 
 static pali_status loop(trainer *t) {
-    pali_train_event event = {.kind = PALI_TRAIN_START, .n_rows = t->data.n, .n_parameters = t->plan.n_parameters, .memory_bytes = t->plan.needed,
+    pali_train_event event = {.kind = PALI_TRAIN_START, .n_rows = t->data.n, .n_parameters = t->plan.n_parameters, .memory_bytes = t->plan.needed + t->plan.keep_bytes,
                               .memory_available = t->plan.available};
     pali_status s = emit(t, &event);
     if (t->cache && augment_any(&t->o->augment))
@@ -362,9 +362,13 @@ static pali_status data_open(trainer *t) {
 
 static pali_status memory_check(trainer *t) {
     const trainer_options *o = t->o;
-    STATUS_TRY(train_plan_make(&t->plan, &t->e, t->base, &o->what, &o->optimizer, &t->data, &t->rules, o->batch_size, augment_any(&o->augment)));
+    const train_plan_options asked = {.what = &o->what, .optimizer = &o->optimizer, .augmented = augment_any(&o->augment), .memory_bytes = o->memory_bytes};
+    STATUS_TRY(train_plan_make(&t->plan, &t->e, t->base, &asked, &t->data, &t->rules, o->batch_size));
     if (o->n_samples) t->plan.needed += o->answer_bytes;
     if (o->force || t->plan.needed <= t->plan.available) return PALI_OK;
+    if (o->memory_bytes && t->plan.needed + t->plan.weights > o->memory_bytes)
+        return status_fail(PALI_ERR_MEMORY, "memory: training needs %.3g GB, %.3g GB of it the model's weights; %.3g GB are allowed",
+                           (double)(t->plan.needed + t->plan.weights) * 1e-9, (double)t->plan.weights * 1e-9, (double)o->memory_bytes * 1e-9);
     return status_fail(PALI_ERR_MEMORY, "memory: training needs %.1f GB beside the model's files, %.1f GB are available", (double)t->plan.needed * 1e-9,
                        (double)t->plan.available * 1e-9);
 }

@@ -47,6 +47,7 @@ typedef struct trainer_options {
     void *answer_user;
     uint64_t answer_bytes;   /* memory that it takes */
     int n_threads;
+    uint64_t memory_bytes;   /* of the whole run; 0: as there is (train_plan.h) */
     bool force;
     pali_train_fn on_event;
     void *user;

@@ -55,11 +55,16 @@ jq -c . lora/log.jsonl | sed 's/,"ms":[^}]*//' | cmp -s - samples.log || say_fai
 train 0 samples2 --method lora --max-steps 1 --samples 9 --tensorboard samples2/board -q
 [ "$(jq -s '[.[] | select(.kind == "sample")] | length' samples2/log.jsonl)" = 3 ] || say_failure "samples without --val: $(cat samples2/log.jsonl)"
 grep -q 'samples/2' samples2/board/events.* || say_failure "samples are not in the event file"
+# Nor does what is kept of a step, which a bound on memory decides.
+train 0 little --method lora --max-steps 4 --memory 40MB
+train 0 plain --method lora --max-steps 4
+same little/adapter_model.safetensors plain/adapter_model.safetensors
+expect_error 1 finetune -m "$MODEL" --data train.jsonl -o wrong --memory 1MB -q
+stderr_says "0.001 GB are allowed"
 
 # Dropout is another run, and the same one again when it is resumed.
 train 0 drop --method lora --max-steps 4 --save-steps 2 --lora-dropout 0.3
 jq -e '.lora_dropout == 0.3' drop/adapter_config.json >/dev/null || say_failure "adapter_config.json with dropout"
-train 0 plain --method lora --max-steps 4
 ! cmp -s drop/adapter_model.safetensors plain/adapter_model.safetensors || say_failure "dropout changes nothing"
 train 0 drop2 --method lora --max-steps 4 --lora-dropout 0.3 --resume drop/checkpoint-2
 same drop2/adapter_model.safetensors drop/adapter_model.safetensors
@@ -172,6 +177,7 @@ expect_error 2 finetune -m "$MODEL" --data train.jsonl
 expect_error 2 finetune -m "$MODEL" --data train.jsonl -o wrong --train proj
 expect_error 2 finetune -m "$MODEL" --data train.jsonl -o wrong --method qlora --dtype f32
 expect_error 2 finetune -m "$MODEL" --data train.jsonl -o wrong --lora-rank 0
+expect_error 2 finetune -m "$MODEL" --data train.jsonl -o wrong --memory much
 printf '{"lrr": 1}' >wrong.json
 expect_error 2 finetune -m "$MODEL" --data train.jsonl -o wrong --config wrong.json
 stderr_says "did you mean --lr?"
