@@ -11,7 +11,7 @@
  *   vision=pixels   features: the tower's are cached; pixels: it runs but is frozen; tower: adapters too, or img is trained
  *   rows=1          of the micro-batch
  *   memory=GB       bound on the whole; what is kept is the plan's choice, unless keep=GB says it
- *   threads=N       steps=3; 0: the plan alone
+ *   threads=N       forward=1       0: not alone     steps=3
  *
  * Prints the loss alone, then steps with backward and update. Processor time of all threads stands beside the clock's, for machines
  * that others use too. Weights that are trained are in memory once: pages of the random ones that parameters were made of are given
@@ -136,13 +136,13 @@ int main(int argc, char **argv) {
            (double)plan.weights * 1e-9, (double)plan.needed * 1e-9, (double)plan.keep_bytes * 1e-9, (unsigned long long)plan.n_parameters);
     fflush(stdout);
 
-    if (features_given && n_steps) {
+    if (features_given) {
         check(vit_forward(&e, &t.view->vit, features, pixels), "tower");
         picture = (backprop_picture){.features = features};
     }
     backprop_result result = {0};
     timing start = now();
-    if (n_steps) {
+    if (atoi(given(argv, "forward", "1"))) {
         check(backprop_run(&b, &e, &result, items, n_rows, &only), "loss");
         print_since("forward", start, result.loss);
     }
