@@ -1,4 +1,4 @@
-# Adapters merged into a model: it answers as the adapter does, and what rounding costs is printed. (Bits: tests/test_convert.c.)
+# Adapters merged into a model: it answers as the adapter does, and what rounding costs is printed. (Bits: tests/test_merge.c.)
 . "$SOURCE/tests/cli/lib.sh"
 need jq
 lora=$SOURCE/tests/golden/lora
