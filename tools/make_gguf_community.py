@@ -5,21 +5,19 @@ vision file with older names (mm.input_projection; ffn_down for the mlp's first 
 of the first rows of those tensors in f32.
 
 Needs: pip install gguf numpy. Building and testing do not need it."""
-import json
 import pathlib
-import struct
-from importlib.metadata import version
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGUFReader, GGUFWriter, dequantize, quantize
 from gguf import GGMLQuantizationType as Type
 
+from gguf_golden import BYTES_AND_SPECIALS, add_text, add_tokens, add_tower, finish, write_safetensors
+
 OUT = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/gguf/community"
 SEED = 20261127
 D, F, N, K, H, W, VF, P, L = 32, 256, 2, 1, 16, 32, 64, 4, 4
 ROWS = 4
-TOKENS = [("<pad>", 3, 0), ("<eos>", 3, 0), ("<bos>", 3, 0), ("<unk>", 2, 0)]
-TOKENS += [(f"<0x{b:02X}>", 6, 0) for b in range(256)] + [("▁cat", 1, -1), ("cat", 1, -2), ("ca", 1, -3), ("▁", 1, -4), ("c", 1, -5), ("a", 1, -6), ("t", 1, -7)]
+TOKENS = BYTES_AND_SPECIALS + [("▁cat", 1, -1), ("cat", 1, -2), ("ca", 1, -3), ("▁", 1, -4), ("c", 1, -5), ("a", 1, -6), ("t", 1, -7)]
 TOKENS += [("\n", 1, -8), ("<image>", 3, 0), ("<unused0>", 5, 0)]
 READ_ONLY = (Type.Q5_0, Type.Q5_1, Type.Q2_K, Type.Q3_K, Type.Q5_K, Type.Q6_K)
 HALVES = {Type.Q5_0: (0, 1), Type.Q5_1: (0, 2), Type.Q2_K: (80, 2), Type.Q3_K: (108, 1), Type.Q5_K: (0, 2), Type.Q6_K: (208, 1)}
@@ -36,27 +34,9 @@ def random_blocks(rng, kind, rows, cols):
 
 def text(rng):
     w = GGUFWriter(str(OUT / "text.gguf"), "gemma", split_max_tensors=16)
-    w.add_name("community")
-    w.add_context_length(8192)
-    w.add_embedding_length(D)
-    w.add_block_count(L)
-    w.add_feed_forward_length(F)
-    w.add_head_count(N)
-    w.add_head_count_kv(K)
-    w.add_key_length(H)
-    w.add_value_length(H)
-    w.add_layer_norm_rms_eps(1e-6)
+    add_text(w, "community", D, L, F, N, K, H)
     w.add_file_type(1)
-    w.add_tokenizer_model("llama")
-    w.add_tokenizer_pre("default")
-    w.add_token_list([t[0].encode() for t in TOKENS])
-    w.add_token_scores([float(t[2]) for t in TOKENS])
-    w.add_token_types([t[1] for t in TOKENS])
-    w.add_pad_token_id(0)
-    w.add_eos_token_id(1)
-    w.add_bos_token_id(2)
-    w.add_unk_token_id(3)
-    w.add_add_space_prefix(False)
+    add_tokens(w, TOKENS)
     w.add_add_bos_token(True)
 
     def add(name, kind, *shape):
@@ -73,23 +53,12 @@ def text(rng):
                                    ("attn_norm", Type.F16 if i == 1 else Type.F32, D), ("ffn_norm", Type.F32, D)):
             add(f"blk.{i}.{name}.weight", kind, *shape)
     add("output_norm.weight", Type.F32, D)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish(w)
 
 
 def vision(rng):
     w = GGUFWriter(str(OUT / "mmproj-f16.gguf"), "clip")
-    w.add_bool("clip.has_vision_encoder", True)
-    w.add_string("clip.projector_type", "paligemma")
-    w.add_bool("clip.use_gelu", True)
-    for key, x in (("image_size", 8), ("patch_size", 4), ("embedding_length", W), ("block_count", 1), ("attention.head_count", 2),
-                   ("feed_forward_length", VF), ("projection_dim", D)):
-        w.add_uint32("clip.vision." + key, x)
-    w.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
-    w.add_array("clip.vision.image_mean", [0.5] * 3)
-    w.add_array("clip.vision.image_std", [0.5] * 3)
+    add_tower(w, "paligemma", W, VF, D)
 
     def add(name, kind, *shape):
         w.add_tensor(name, quantize(rng.normal(0, 0.3, shape).astype(np.float32), kind), raw_dtype=kind)
@@ -105,10 +74,7 @@ def vision(rng):
         add(name + ".bias", Type.F32, W)
     add("mm.input_projection.weight", Type.F16, D, W)
     add("mm.input_projection.bias", Type.F32, D)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish(w)
 
 
 def main():
@@ -116,17 +82,8 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     text(rng)
     vision(rng)
-    header, data = {"__metadata__": {"gguf": version("gguf"), "numpy": np.__version__, "seed": str(SEED)}}, b""
-    for path in sorted(OUT.glob("text-*.gguf")):
-        for t in GGUFReader(path).tensors:
-            if t.tensor_type not in READ_ONLY:
-                continue
-            x = dequantize(t.data, t.tensor_type).astype("<f4")[:ROWS]
-            header[t.name] = {"dtype": "F32", "shape": list(x.shape), "data_offsets": [len(data), len(data) + x.nbytes]}
-            data += x.tobytes()
-    head = json.dumps(header, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    (OUT / "types.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + data)
+    tensors = [t for path in sorted(OUT.glob("text-*.gguf")) for t in GGUFReader(path).tensors if t.tensor_type in READ_ONLY]
+    write_safetensors(OUT / "types.safetensors", SEED, [(t.name, dequantize(t.data, t.tensor_type)[:ROWS]) for t in tensors])
 
 
 main()

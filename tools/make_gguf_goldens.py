@@ -4,21 +4,18 @@ at least of each type we read, as converters write them (no keys of ours, alignm
 no whole blocks), and peer.safetensors, what that package makes of its tensors in f32.
 
 Needs: pip install gguf numpy. Building and testing do not need it."""
-import json
 import pathlib
-import struct
 
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFReader, GGUFWriter, dequantize, quantize
-from importlib.metadata import version
+
+from gguf_golden import BYTES_AND_SPECIALS, add_text, add_tokens, add_tower, finish, write_safetensors
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/gguf"
 SEED = 20261126
 D, F, N, K, H, W, VF, P = 32, 256, 2, 1, 16, 32, 43, 4
-TOKENS = [("<pad>", 3, 0), ("<eos>", 3, 0), ("<bos>", 3, 0), ("<unk>", 2, 0)]
-TOKENS += [(f"<0x{b:02X}>", 6, 0) for b in range(256)]
-TOKENS += [("▁cat", 1, -1), ("cat", 1, -2), ("ca", 1, -3), ("▁", 1, -10), ("c", 1, -11), ("a", 1, -12), ("t", 1, -13), ("\n", 1, -14), ("  ", 4, 0)]
+TOKENS = BYTES_AND_SPECIALS + [("▁cat", 1, -1), ("cat", 1, -2), ("ca", 1, -3), ("▁", 1, -10), ("c", 1, -11), ("a", 1, -12), ("t", 1, -13), ("\n", 1, -14), ("  ", 4, 0)]
 TOKENS += [("<image>", 3, 0)] + [(f"<loc{i:04}>", 4, 0) for i in range(4)] + [("<seg000>", 4, 0)]
 VOCAB = len(TOKENS)
 
@@ -35,38 +32,12 @@ def main():
     rng = np.random.default_rng(SEED)
     OUT.mkdir(exist_ok=True)
     w = GGUFWriter(str(OUT / "peer.gguf"), "gemma2")
-    w.add_name("peer")
-    w.add_context_length(8192)
-    w.add_embedding_length(D)
-    w.add_block_count(1)
-    w.add_feed_forward_length(F)
-    w.add_head_count(N)
-    w.add_head_count_kv(K)
-    w.add_key_length(H)
-    w.add_value_length(H)
-    w.add_layer_norm_rms_eps(1e-6)
+    add_text(w, "peer", D, 1, F, N, K, H)
     w.add_attn_logit_softcapping(50.0)
     w.add_final_logit_softcapping(30.0)
     w.add_sliding_window(4096)
-    w.add_bool("clip.has_vision_encoder", True)
-    w.add_string("clip.projector_type", "linear")
-    w.add_bool("clip.use_gelu", True)
-    for key, x in (("image_size", 8), ("patch_size", 4), ("embedding_length", W), ("block_count", 1), ("attention.head_count", 2),
-                   ("feed_forward_length", VF), ("projection_dim", D)):
-        w.add_uint32("clip.vision." + key, x)
-    w.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
-    w.add_array("clip.vision.image_mean", [0.5] * 3)
-    w.add_array("clip.vision.image_std", [0.5] * 3)
-    w.add_tokenizer_model("llama")
-    w.add_tokenizer_pre("default")
-    w.add_token_list([t[0].encode() for t in TOKENS])
-    w.add_token_scores([float(t[2]) for t in TOKENS])
-    w.add_token_types([t[1] for t in TOKENS])
-    w.add_pad_token_id(0)
-    w.add_eos_token_id(1)
-    w.add_bos_token_id(2)
-    w.add_unk_token_id(3)
-    w.add_add_space_prefix(False)
+    add_tower(w, "linear", W, VF, D)
+    add_tokens(w, TOKENS)
 
     def add(name, kind, *shape):
         x = rng.normal(0, 0.3, shape).astype(np.float32)
@@ -93,20 +64,13 @@ def main():
         add(name + ".bias", Type.F32, W)
     add("mm.0.weight", Type.BF16, D, W)
     add("mm.0.bias", Type.F32, D)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish(w)
 
-    header, data = {"__metadata__": {"gguf": version("gguf"), "numpy": np.__version__, "seed": str(SEED)}}, b""
-    for t in GGUFReader(OUT / "peer.gguf").tensors:
-        x = dequantize(t.data, t.tensor_type).astype(np.float32) if t.tensor_type not in (Type.F32, Type.F16) else t.data.astype(np.float32)
-        raw = x.astype("<f4").tobytes()
-        header[t.name] = {"dtype": "F32", "shape": [int(n) for n in reversed(t.shape)], "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    head = json.dumps(header, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    (OUT / "peer.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + data)
+    def decoded(t):
+        return t.data if t.tensor_type in (Type.F32, Type.F16) else dequantize(t.data, t.tensor_type)
+
+    tensors = GGUFReader(OUT / "peer.gguf").tensors
+    write_safetensors(OUT / "peer.safetensors", SEED, [(t.name, decoded(t).reshape([int(n) for n in reversed(t.shape)])) for t in tensors])
 
 
 main()

@@ -24,16 +24,16 @@ static pali_status handle_new(pali_contents **out, contents *c, tokenizer *t) {
 }
 
 pali_status pali_contents_load(pali_contents **out, const char *path, const pali_model_options *options) {
-    pali_model_options full;
+    pali_model_options o;
+    model_options inner;
     contents *c;
     tokenizer *t = NULL;
     API_NEED(out);
     *out = NULL;
     API_NEED(path);
-    STATUS_TRY(model_options_read(&full, options));
-    model_options inner = model_options_inner(&full);
+    STATUS_TRY(model_options_read(&o, &inner, options));
     STATUS_TRY(contents_load(&c, path, &inner));
-    pali_status s = c->has_config ? model_tokenizer_load(&t, &c->m, &full) : PALI_OK;
+    pali_status s = c->has_config ? model_tokenizer_load(&t, &c->m, &o) : PALI_OK;
     if (s != PALI_OK && s != PALI_ERR_MEMORY) s = contents_add_problem(c);
     if (s != PALI_OK) {
         contents_free(c);
@@ -43,13 +43,13 @@ pali_status pali_contents_load(pali_contents **out, const char *path, const pali
 }
 
 pali_status pali_contents_random(pali_contents **out, const char *shape, const pali_model_options *options) {
-    pali_model_options full;
+    pali_model_options o;
+    model_options inner;
     contents *c;
     API_NEED(out);
     *out = NULL;
     API_NEED(shape);
-    STATUS_TRY(model_options_read(&full, options));
-    model_options inner = model_options_inner(&full);
+    STATUS_TRY(model_options_read(&o, &inner, options));
     STATUS_TRY(contents_random(&c, shape, &inner));
     return handle_new(out, c, NULL);
 }

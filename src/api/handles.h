@@ -50,9 +50,8 @@ pali_status model_tokenizer_load(tokenizer **out, const model *m, const pali_mod
 /* its ids, found by content, in place of the config's; and what there is to say of sizes. t NULL: there is none. */
 void model_adopt_ids(model *m, const tokenizer *t);
 pali_model_info model_info(const model *m, const tokenizer *t);
-/* Options of any age, completed and checked. */
-pali_status model_options_read(pali_model_options *o, const pali_model_options *given);
-model_options model_options_inner(const pali_model_options *o);
+/* Options of any age, completed and checked, and what the layers below get of them. */
+pali_status model_options_read(pali_model_options *o, model_options *inner, const pali_model_options *given);
 pali_status generate_options_read(pali_generate_options *o, const pali_generate_options *given);
 /* Checks the pictures and fills the request but for its ids. */
 pali_status request_read(request *q, const pali_image *const *images, size_t n_images);

@@ -44,6 +44,7 @@ static pali_status adapted_plan(pali_memory_plan *out, const model *m, weights_m
 static pali_status plan(pali_memory_plan *given, const char *name, bool random, const pali_memory_request *asked) {
     pali_memory_request r;
     pali_model_options o;
+    model_options inner;
     pali_memory_plan full;
     plan_request q;
     weights_memory sizes;
@@ -51,7 +52,7 @@ static pali_status plan(pali_memory_plan *given, const char *name, bool random, 
     model *m;
     pali_memory_request_init(&r);
     STATUS_TRY(options_read(&r, sizeof r, asked, "pali_memory_request"));
-    STATUS_TRY(model_options_read(&o, r.model));
+    STATUS_TRY(model_options_read(&o, &inner, r.model));
     q = (plan_request){.n_threads = r.n_threads, .tokenizer = !random || o.tokenizer_path};
     STATUS_TRY(number_read(&q.n_images, r.n_images, 1, SESSION_MAX_POSITIONS, "n_images"));
     STATUS_TRY(number_read(&q.n_text_tokens, r.prompt_tokens, 32, SESSION_MAX_POSITIONS, "prompt_tokens"));
@@ -59,7 +60,6 @@ static pali_status plan(pali_memory_plan *given, const char *name, bool random, 
     STATUS_TRY(number_read(&q.n_beams, r.num_beams, 1, BEAM_MAX, "num_beams"));
     STATUS_TRY(number_read(&q.n_sequences, r.max_sequences, 1, DECODE_MAX, "max_sequences"));
     q.picture_bytes = r.picture_bytes ? r.picture_bytes : (uint64_t)PICTURE_BYTES_DEFAULT * q.n_images * q.n_sequences;
-    model_options inner = model_options_inner(&o);
     STATUS_TRY(model_outline(&m, &sizes, name, random, &inner));
     pali_status status = adapted_plan(&full, m, &sizes, &q, &r);
     model_free(m);

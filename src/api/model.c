@@ -44,19 +44,17 @@ static pali_status dtype_check(pali_dtype dtype, pali_dtype last, const char *na
     return known ? PALI_OK : status_fail(PALI_ERR_ARGUMENT, "%s: %d is unknown", name, (int)dtype);
 }
 
-pali_status model_options_read(pali_model_options *o, const pali_model_options *given) {
+pali_status model_options_read(pali_model_options *o, model_options *inner, const pali_model_options *given) {
     pali_model_options_init(o);
     STATUS_TRY(options_read(o, sizeof *o, given, "pali_model_options"));
     STATUS_TRY(dtype_check(o->dtype, PALI_DTYPE_INT8, "pali_model_options: dtype"));
     STATUS_TRY(dtype_check(o->vision_dtype, PALI_DTYPE_INT8, "pali_model_options: vision_dtype"));
-    return dtype_check(o->embed_dtype, PALI_DTYPE_Q4_K, "pali_model_options: embed_dtype");
-}
-
-model_options model_options_inner(const pali_model_options *o) {
-    return (model_options){.dtype = o->dtype, .vision_dtype = o->vision_dtype, .embed_dtype = o->embed_dtype, .n_threads = o->n_threads,
+    STATUS_TRY(dtype_check(o->embed_dtype, PALI_DTYPE_Q4_K, "pali_model_options: embed_dtype"));
+    *inner = (model_options){.dtype = o->dtype, .vision_dtype = o->vision_dtype, .embed_dtype = o->embed_dtype, .n_threads = o->n_threads,
                            .no_sliding_window = o->no_sliding_window != 0, .no_final_softcap = o->no_final_softcap != 0,
                            .no_prefault = o->no_prefault != 0, .mmproj_path = o->mmproj_path, .gguf = o->gguf, .n_gguf_bytes = o->n_gguf_bytes,
                            .progress = o->progress, .user = o->user};
+    return PALI_OK;
 }
 
 /* The first tokenizer that is in a directory; the last name is that of big_vision's bucket. *out NULL: there is none. */
@@ -121,13 +119,13 @@ static pali_status handle_new(pali_model **out, model *m, tokenizer *t, const ch
 
 pali_status pali_model_load(pali_model **out, const char *path, const pali_model_options *options) {
     pali_model_options o;
+    model_options inner;
     model *m;
     tokenizer *t = NULL;
     API_NEED(out);
     *out = NULL;
     API_NEED(path);
-    STATUS_TRY(model_options_read(&o, options));
-    model_options inner = model_options_inner(&o);
+    STATUS_TRY(model_options_read(&o, &inner, options));
     /* What is another file is missed before gigabytes have been put in order. */
     if (o.tokenizer_path)
         STATUS_TRY(tokenizer_load(&t, o.tokenizer_path));
@@ -144,13 +142,13 @@ pali_status pali_model_load(pali_model **out, const char *path, const pali_model
 
 pali_status pali_model_random(pali_model **out, const char *shape, uint64_t seed, const pali_model_options *options) {
     pali_model_options o;
+    model_options inner;
     model *m;
     tokenizer *t = NULL;
     API_NEED(out);
     *out = NULL;
     API_NEED(shape);
-    STATUS_TRY(model_options_read(&o, options));
-    model_options inner = model_options_inner(&o);
+    STATUS_TRY(model_options_read(&o, &inner, options));
     STATUS_TRY(model_random(&m, shape, seed, &inner));
     pali_status s = o.tokenizer_path ? tokenizer_load(&t, o.tokenizer_path) : PALI_OK;
     if (s != PALI_OK) {
