@@ -3,7 +3,7 @@
  *
  *   steps [NAME=VALUE ...]
  *
- *   shape=3b-224    layers=N       text blocks, fewer than the shape has
+ *   shape=3b-224    layers=N       text blocks, fewer than the shape has; not with steps=0
  *   type=bf16       of the model's weights: f32, bf16 or nf4 (of the text model's matrices alone)
  *   method=lora     lora: rank 8; full: the groups of train= themselves, in f32, or `pure` in bf16 alone with gradients in bf16
  *   train=GROUPS    llm.attn or whatever the option of finetune takes; everything but img unless said
@@ -11,7 +11,7 @@
  *   vision=pixels   features: the tower's are cached; pixels: it runs but is frozen; tower: adapters too, or img is trained
  *   rows=1          of the micro-batch
  *   memory=GB       bound on the whole; what is kept is the plan's choice, unless keep=GB says it
- *   threads=N       forward=1       0: not alone     steps=3
+ *   threads=N       forward=1: alone too     steps=3, 0: the plan, of no weights
  *
  * Prints the loss alone, then steps with backward and update. Processor time of all threads stands beside the clock's, for machines
  * that others use too. Weights that are trained are in memory once: pages of the random ones that parameters were made of are given
@@ -64,15 +64,16 @@ static void print_since(const char *what, timing start, double loss) {
     fflush(stdout);
 }
 
-/* Whole pages of the random weights that are parameters now. */
+/* Whole pages of the random weights that are parameters now; returns their bytes, also of an outline. */
 static uint64_t pages_give_back(const model *m, unsigned groups) {
     enum { PAGE = 4096 };
     uint64_t n_bytes = 0;
     for (size_t i = 0; i < m->spec.n; i++) {
         const spec_tensor *t = &m->spec.tensors[i];
-        if (!(groups & PARAMS_GROUP(t->group)) || !t->matrix || !t->matrix->data) continue;
+        if (!(groups & PARAMS_GROUP(t->group)) || !t->matrix || (t->optional && !t->matrix->data)) continue;
         size_t at = (size_t)t->matrix->data, before = (PAGE - at % PAGE) % PAGE, n = mat_bytes(t->matrix);
-        if (n > before && madvise((void *)(at + before), (n - before) / PAGE * PAGE, MADV_DONTNEED) == 0) n_bytes += n;
+        if (at && n > before) (void)madvise((void *)(at + before), (n - before) / PAGE * PAGE, MADV_DONTNEED);
+        n_bytes += n;
     }
     return n_bytes;
 }
@@ -96,11 +97,12 @@ int main(int argc, char **argv) {
     check(params_groups_parse(&what.groups, given(argv, "train", NULL), tower ? NULL : "img"), "train");
 
     config cfg;
-    check(config_named(&cfg, given(argv, "shape", "3b-224")), "shape");
+    const char *shape = given(argv, "shape", "3b-224");
+    check(config_named(&cfg, shape), "shape");
     const size_t n_layers = (size_t)atoi(given(argv, "layers", "0"));
     if (n_layers && n_layers < cfg.text.n_layers) cfg.text.n_layers = n_layers;
     const size_t n_rows = (size_t)atoi(given(argv, "rows", "1")), n_steps = (size_t)atoi(given(argv, "steps", "3"));
-    if (n_rows < 1 || n_rows > MAX_ROWS) return 2;
+    if (n_rows < 1 || n_rows > MAX_ROWS || (n_layers && !n_steps)) return 2;
     const size_t n_image = cfg.vit.n_patches, n = n_image + PREFIX + SUFFIX, n_pixels = 3 * cfg.vit.image_size * cfg.vit.image_size;
     int32_t *ids = calloc(n, sizeof *ids);
     float *pixels = calloc(n_pixels, sizeof *pixels), *features = calloc(n_image * cfg.vit.width, sizeof *features);
@@ -119,13 +121,14 @@ int main(int argc, char **argv) {
     optim *opt;
     optim_options oo;
     train_plan plan;
+    weights_memory sizes;
     check(optim_options_named(&oo, given(argv, "optim", "adamw")), "optimizer");
     oo.stochastic = what.half_grads;
     check(exec_init(&e, mo.n_threads), "exec");
-    check(model_random_of(&m, &cfg, 1, &mo), "model");
+    check(n_steps ? model_random_of(&m, &cfg, 1, &mo) : model_outline(&m, &sizes, shape, true, &mo), "model");
     const train_plan_options po = {.what = &what, .optimizer = &oo, .memory_bytes = gigabytes(given(argv, "memory", "0"))};
     check(train_plan_micro(&plan, &e, m, &po, items, n_rows), "plan");
-    check(trainable_new(&t, m, &what, &e), "parameters");
+    check(trainable_new(&t, m, &what, n_steps ? &e : NULL), "parameters");
     if (!what.adapters) plan.weights -= pages_give_back(m, what.groups);
     check(backprop_init(&b, t.view, t.p), "backprop");
     check(optim_new(&opt, &oo, t.p), "optimizer");
@@ -136,13 +139,13 @@ int main(int argc, char **argv) {
            (double)plan.weights * 1e-9, (double)plan.needed * 1e-9, (double)plan.keep_bytes * 1e-9, (unsigned long long)plan.n_parameters);
     fflush(stdout);
 
-    if (features_given) {
+    if (features_given && n_steps) {
         check(vit_forward(&e, &t.view->vit, features, pixels), "tower");
         picture = (backprop_picture){.features = features};
     }
     backprop_result result = {0};
     timing start = now();
-    if (atoi(given(argv, "forward", "1"))) {
+    if (n_steps && atoi(given(argv, "forward", "1"))) {
         check(backprop_run(&b, &e, &result, items, n_rows, &only), "loss");
         print_since("forward", start, result.loss);
     }

@@ -112,7 +112,7 @@ static void bound_is_kept(void **state) {
     check(optim_options_named(&oo, "adamw"));
     train_plan_options o = {.what = &what, .optimizer = &oo};
     const train_plan free = plan_of(base, &o, in.items);
-    const uint64_t least = free.needed + free.weights;
+    const uint64_t least = free.needed + free.weights + free.others;
 
     o.memory_bytes = least - 1;
     train_plan p = plan_of(base, &o, in.items);

@@ -11,6 +11,9 @@ typedef struct memory_free {
     uint64_t address;   /* bytes of address space left (RLIMIT_AS), maps included */
 } memory_free;
 
+/* Of a process that has loaded a model of a few bytes; measured, not computed. */
+#define MEMORY_PROGRAM_BYTES 6000000u
+
 /* UINT64_MAX where nothing says. `root` is "" but for tests: the folder in which proc/ and sys/ lie. */
 void memory_free_get(memory_free *out, const char *root);
 

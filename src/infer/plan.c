@@ -1,13 +1,10 @@
 #include "infer/plan.h"
 
+#include "base/memory.h"
 #include "infer/features.h"
 #include "infer/sampler.h"
 #include "infer/session.h"
-
-/* Measured, not computed: a process that has loaded a model of a few bytes; and the published tokenizer's 257,216 pieces
- * from tokenizer.json, whose 17 MB are mapped meanwhile: 36 MB. */
-#define PROGRAM_BYTES 6000000u
-#define TOKENIZER_BYTES_PER_ID 140u
+#include "input/tokenizer.h"
 
 static uint64_t max_of(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -54,7 +51,7 @@ pali_status plan_make(pali_memory_plan *out, const model *m, const weights_memor
         .kv_cache = n_prefixes * prefix + (n_rows - 1) * held + max_of(rows, own),
         .logits = n_rows * ((uint64_t)c->vocab_size + c->width) * sizeof(float) +
                   q->n_sequences * (uint64_t)c->vocab_size * (sizeof(sampler_candidate) + sizeof(bool)),
-        .program = PROGRAM_BYTES,
+        .program = MEMORY_PROGRAM_BYTES,
     };
     uint64_t running = out->pictures + out->features + out->activations + out->kv_cache + out->logits;
     out->loading = memory->unpacked > running ? memory->unpacked - running : 0;

@@ -116,8 +116,8 @@ static void weights_split(uint64_t *own, uint64_t *mapped, const model *base, co
     *own = *mapped = 0;
     for (size_t i = 0; i < base->spec.n; i++) {
         const spec_tensor *t = &base->spec.tensors[i];
-        if (t->matrix && !t->matrix->data) continue; /* an optional one that is not there */
-        if (t->vector || !weights_is_mapped(base->weights, t->matrix->data)) *own += spec_held_bytes(t);
+        if (t->matrix && !t->matrix->data && t->optional) continue; /* it is not there */
+        if (t->vector || !t->matrix->data || !weights_is_mapped(base->weights, t->matrix->data)) *own += spec_held_bytes(t);
         else if (!is_trained(o, t)) *mapped += spec_held_bytes(t);
     }
 }
@@ -138,11 +138,13 @@ static void left_share(train_plan *p, const model *base, const train_plan_option
     uint64_t own, mapped;
     weights_split(&own, &mapped, base, o);
     p->weights = own + mapped;
+    p->others = MEMORY_PROGRAM_BYTES + (uint64_t)TOKENIZER_BYTES_PER_ID * base->cfg.text.vocab_size;
     p->available = less_of(there.available, there.address);
     uint64_t left = p->available == UINT64_MAX ? UNKNOWN_LEFT : rest_of(p->available, p->needed + mapped) / 4 * 3;
     if (o->memory_bytes) {
-        p->available = less_of(p->available, rest_of(o->memory_bytes, p->weights));
-        left = less_of(left, rest_of(o->memory_bytes, p->needed + p->weights));
+        const uint64_t ours = rest_of(o->memory_bytes, p->weights + p->others);
+        p->available = less_of(p->available, ours);
+        left = less_of(left, rest_of(ours, p->needed));
     }
     p->keep_bytes = less_of(p->keep_bytes, left / 3 * 2);
     p->cache_bytes = p->trains_vision ? 0 : left - p->keep_bytes;

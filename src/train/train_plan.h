@@ -10,6 +10,7 @@
 typedef struct train_plan {
     uint64_t needed;      /* values, gradients, states, activations of the longest rows together, pictures; not the model's weights */
     uint64_t weights;     /* of the model that go on being read: frozen ones, in memory or in pages of files */
+    uint64_t others;      /* the program and its tokenizer, which are there already */
     uint64_t available;   /* for what is needed; UINT64_MAX: unknown */
     uint64_t keep_bytes;  /* of what is left, for insides of blocks (backprop.h), as many as there are */
     uint64_t cache_bytes; /* and for features of pictures */
@@ -21,10 +22,11 @@ typedef struct train_plan_options {
     const trainable_options *what;
     const optim_options *optimizer;
     bool augmented;        /* the tower sees pictures in every micro-batch though it is frozen */
-    uint64_t memory_bytes; /* for the whole run, weights and all; 0: three quarters of what is left are used to go faster */
+    uint64_t memory_bytes; /* for the whole process; 0: three quarters of what is left are used to go faster */
 } train_plan_options;
 
-/* Of a micro-batch, of which only lengths are looked at; its pictures are there as pixels, even if features will be cached. */
+/* The base may be an outline: its weights then count as its own. Of a micro-batch, of which only lengths are looked at; its pictures are
+ * there as pixels, even if features will be cached. */
 pali_status train_plan_micro(train_plan *out, exec *e, const model *base, const train_plan_options *o, const backprop_item *items, size_t n);
 /* Micro-batches of batch_size rows of the data. */
 pali_status train_plan_make(train_plan *out, exec *e, const model *base, const train_plan_options *o, const dataset *d, const sample_rules *rules, size_t batch_size);

@@ -366,9 +366,10 @@ static pali_status memory_check(trainer *t) {
     STATUS_TRY(train_plan_make(&t->plan, &t->e, t->base, &asked, &t->data, &t->rules, o->batch_size));
     if (o->n_samples) t->plan.needed += o->answer_bytes;
     if (o->force || t->plan.needed <= t->plan.available) return PALI_OK;
-    if (o->memory_bytes && t->plan.needed + t->plan.weights > o->memory_bytes)
-        return status_fail(PALI_ERR_MEMORY, "memory: training needs %.3g GB, %.3g GB of it the model's weights; %.3g GB are allowed",
-                           (double)(t->plan.needed + t->plan.weights) * 1e-9, (double)t->plan.weights * 1e-9, (double)o->memory_bytes * 1e-9);
+    const uint64_t there = t->plan.weights + t->plan.others, all = t->plan.needed + there;
+    if (o->memory_bytes && all > o->memory_bytes)
+        return status_fail(PALI_ERR_MEMORY, "memory: training needs %.3g GB, %.3g GB of it for the model as it is; %.3g GB are allowed", (double)all * 1e-9, (double)there * 1e-9,
+                           (double)o->memory_bytes * 1e-9);
     return status_fail(PALI_ERR_MEMORY, "memory: training needs %.1f GB beside the model's files, %.1f GB are available", (double)t->plan.needed * 1e-9,
                        (double)t->plan.available * 1e-9);
 }

@@ -56,7 +56,7 @@ train 0 samples2 --method lora --max-steps 1 --samples 9 --tensorboard samples2/
 [ "$(jq -s '[.[] | select(.kind == "sample")] | length' samples2/log.jsonl)" = 3 ] || say_failure "samples without --val: $(cat samples2/log.jsonl)"
 grep -q 'samples/2' samples2/board/events.* || say_failure "samples are not in the event file"
 # Nor does what is kept of a step, which a bound on memory decides.
-train 0 little --method lora --max-steps 4 --memory 40MB
+train 0 little --method lora --max-steps 4 --memory 8.4MB
 train 0 plain --method lora --max-steps 4
 same little/adapter_model.safetensors plain/adapter_model.safetensors
 expect_error 1 finetune -m "$MODEL" --data train.jsonl -o wrong --memory 1MB -q
