@@ -32,12 +32,29 @@ static uint64_t bytes_taken(const trainable *t, const backprop *b, const exec *e
     return t->p->block.n_bytes + states + b->block_bytes + b->grads.stage_floats * sizeof(float) + scratch;
 }
 
+/* Features go in where the tower is frozen. */
+static pali_status batch_run(backprop *b, exec *e, const model *m, const backprop_item *given, const backprop_options *how) {
+    enum { N_FEATURES = 4 * 32 };
+    float features[N_ROWS][N_FEATURES];
+    backprop_picture pictures[N_ROWS];
+    backprop_item items[N_ROWS];
+    backprop_result result = {0};
+    assert_int_equal(m->cfg.vit.n_patches * m->cfg.vit.width, N_FEATURES);
+    for (size_t i = 0; i < N_ROWS; i++) {
+        items[i] = given[i];
+        if (b->grads.trains_vit) continue;
+        check(vit_forward(e, &m->vit, features[i], given[i].pictures->pixels));
+        pictures[i] = (backprop_picture){.features = features[i]};
+        items[i].pictures = &pictures[i];
+    }
+    return backprop_run(b, e, &result, items, N_ROWS, how);
+}
+
 static uint64_t step_run(const model *base, const train_plan_options *o, const backprop_item *items, uint64_t keep_bytes) {
     trainable t;
     backprop b;
     exec e;
     optim *optimizer;
-    backprop_result result = {0};
     const backprop_options how = {.keep_bytes = keep_bytes};
     check(exec_init(&e, N_THREADS));
     check(trainable_new(&t, base, o->what, &e));
@@ -45,7 +62,7 @@ static uint64_t step_run(const model *base, const train_plan_options *o, const b
     check(exec_init(&e, N_THREADS));
     check(backprop_init(&b, t.view, t.p));
     check(optim_new(&optimizer, o->optimizer, t.p));
-    check(backprop_run(&b, &e, &result, items, N_ROWS, &how));
+    check(batch_run(&b, &e, t.view, items, &how));
     optim_begin(optimizer, (optim_rate){1e-3, 1, 1});
     optim_update(optimizer, &e, 0, t.p->n);
     const uint64_t taken = bytes_taken(&t, &b, &e, o->optimizer);

@@ -24,7 +24,8 @@ typedef struct args {
     text_list images, answers, loras, train_data;
     text_list words; /* what is no option */
     uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
-    uint64_t lora_rank, max_steps, train_batch, grad_accum, train_seed, eval_steps, train_samples, text_len, save_steps, save_limit, logging_steps, shard_size, memory;
+    uint64_t lora_rank, max_steps, train_batch, grad_accum, train_seed, eval_steps, train_samples, text_len, save_steps, save_limit, logging_steps;
+    uint64_t shard_size, memory; /* bytes */
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;
     double lora_alpha, lora_dropout, lr, weight_decay, beta1, beta2, eps, momentum, warmup_steps, epochs, max_grad_norm, label_smoothing, dropout;
     bool json, raw, quiet, verbose, help, ignore_eos, tensors, prompt_template, decode, lines, no_sliding_window, no_final_softcap, plan, force,

@@ -30,11 +30,11 @@ static pali_status rows_choose(longest **out, const dataset *d) {
 }
 
 typedef struct batch {
-    sample *samples;            /* [n] */
+    sample *samples;            /* [n], or NULL: somebody else's */
     backprop_item *items;       /* [n] */
     backprop_picture *pictures; /* [n_pictures] */
     float *there;               /* [n_pictures] where they are said to be: all in different places, though some rows may share one */
-    size_t n, n_pictures;
+    size_t n, n_pictures, batch_size;
 } batch;
 
 /* A row that turns out bad is none that will be trained with. */
@@ -56,7 +56,7 @@ static pali_status item_add(batch *b, const dataset *d, const sample_rules *rule
 static pali_status batch_make(batch *b, const dataset *d, const sample_rules *rules, size_t batch_size) {
     longest *rows = NULL;
     const size_t n = batch_size < d->n ? batch_size : d->n;
-    *b = (batch){.samples = mem_calloc(n, sizeof *b->samples), .items = mem_calloc(n, sizeof *b->items)};
+    *b = (batch){.batch_size = batch_size, .samples = mem_calloc(n, sizeof *b->samples), .items = mem_calloc(n, sizeof *b->items)};
     if (!b->samples || !b->items) return status_no_memory(n * sizeof *b->items);
     STATUS_TRY(rows_choose(&rows, d));
     pali_status s = PALI_OK;
@@ -66,7 +66,7 @@ static pali_status batch_make(batch *b, const dataset *d, const sample_rules *ru
 }
 
 static void batch_free(batch *b) {
-    for (size_t i = 0; i < b->n; i++) sample_free(&b->samples[i]);
+    for (size_t i = 0; b->samples && i < b->n; i++) sample_free(&b->samples[i]);
     mem_free(b->samples);
     mem_free(b->items);
     mem_free(b->pictures);
@@ -74,35 +74,36 @@ static void batch_free(batch *b) {
 }
 
 /* Pictures of which nothing is looked at but where they are. */
-static pali_status pictures_place(batch *b) {
+static pali_status pictures_place(batch *b, bool pixels) {
     b->pictures = mem_calloc(b->n_pictures, sizeof *b->pictures);
     b->there = mem_calloc(b->n_pictures, sizeof *b->there);
     if (!b->pictures || !b->there) return status_no_memory(b->n_pictures * sizeof *b->pictures);
     for (size_t i = 0, at = 0; i < b->n; i++) {
         b->items[i].pictures = b->pictures + at;
-        for (size_t j = 0; j < b->items[i].n_pictures; j++, at++) b->pictures[at].pixels = b->there + at;
+        for (size_t j = 0; j < b->items[i].n_pictures; j++, at++) *(pixels ? &b->pictures[at].pixels : &b->pictures[at].features) = b->there + at;
     }
     return PALI_OK;
 }
 
 /* Scratch, and what a micro-batch keeps; its pictures and those that wait. */
-static pali_status walk_add(train_plan *p, exec *e, trainable *what, const train_plan_options *o, const backprop_item *items, size_t n) {
+static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b, bool augmented) {
     const vit_config *v = &what->view->cfg.vit;
     const backprop_options least = {0}, most = {.keep_bytes = UINT64_MAX};
     const uint64_t pixels = 3 * (uint64_t)v->image_size * v->image_size, features = (uint64_t)v->n_patches * v->width;
     exec_need need = {0};
-    uint64_t own = 0, all = 0, n_pictures = 0;
+    uint64_t own = 0, all = 0;
     crew c;
     pali_status s = crew_init(&c, e, what->view, what->p);
     p->trains_vision = c.walks[0].grads.trains_vit;
-    const bool as_pixels = p->trains_vision || o->augmented;
-    if (s == PALI_OK) s = crew_need(&need, &own, e, &c, items, n, &least);
-    if (s == PALI_OK) s = crew_need(&need, &all, e, &c, items, n, &most);
+    const bool as_pixels = p->trains_vision || augmented;
+    if (!p->trains_vision) vit_need(&need, e, &what->view->vit);
+    if (s == PALI_OK) s = pictures_place(b, as_pixels);
+    if (s == PALI_OK) s = crew_need(&need, &own, e, &c, b->items, b->n, &least);
+    if (s == PALI_OK) s = crew_need(&need, &all, e, &c, b->items, b->n, &most);
     crew_free(&c);
-    for (size_t i = 0; i < n; i++) n_pictures += items[i].n_pictures;
     p->needed += own + need.acts + need.shared + (uint64_t)e->n_workers * need.worker;
-    p->needed += (as_pixels ? pixels : features) * n_pictures * sizeof(float);
-    p->needed += loader_ahead(n) * (pixels + (p->trains_vision ? 0 : features * sizeof(float)));
+    p->needed += (as_pixels ? pixels : features) * b->n_pictures * sizeof(float);
+    p->needed += loader_ahead(b->batch_size) * (pixels + (p->trains_vision ? 0 : features * sizeof(float)));
     p->keep_bytes = all - own;
     return s;
 }
@@ -150,17 +151,29 @@ static void left_share(train_plan *p, const model *base, const train_plan_option
     p->cache_bytes = p->trains_vision ? 0 : left - p->keep_bytes;
 }
 
-pali_status train_plan_micro(train_plan *out, exec *e, const model *base, const train_plan_options *o, const backprop_item *items, size_t n) {
+static pali_status plan_of(train_plan *out, exec *e, const model *base, const train_plan_options *o, batch *b) {
     trainable outline;
     uint64_t states, file;
-    *out = (train_plan){0};
     STATUS_TRY(trainable_new(&outline, base, o->what, NULL));
     optim_need(o->optimizer, outline.p, &states, &file);
-    out->needed = params_need(outline.p, o->what->adapters ? PARAM_F32 : o->what->storage, o->what->half_grads) + states;
+    out->needed = o->extra_bytes + params_need(outline.p, o->what->adapters ? PARAM_F32 : o->what->storage, o->what->half_grads) + states;
     out->n_parameters = outline.p->n_values;
-    pali_status s = walk_add(out, e, &outline, o, items, n);
+    pali_status s = walk_add(out, e, &outline, b, o->augmented);
     trainable_free(&outline);
     if (s == PALI_OK) left_share(out, base, o);
+    return s;
+}
+
+pali_status train_plan_micro(train_plan *out, exec *e, const model *base, const train_plan_options *o, const backprop_item *items, size_t n) {
+    batch b = {.items = mem_calloc(n, sizeof *b.items), .batch_size = n, .n = n};
+    *out = (train_plan){0};
+    if (!b.items) return status_no_memory(n * sizeof *b.items);
+    for (size_t i = 0; i < n; i++) {
+        b.items[i] = items[i];
+        b.n_pictures += items[i].n_pictures;
+    }
+    pali_status s = plan_of(out, e, base, o, &b);
+    batch_free(&b);
     return s;
 }
 
@@ -168,8 +181,7 @@ pali_status train_plan_make(train_plan *out, exec *e, const model *base, const t
     batch b;
     *out = (train_plan){0};
     pali_status s = batch_make(&b, d, rules, batch_size);
-    if (s == PALI_OK) s = pictures_place(&b);
-    if (s == PALI_OK) s = train_plan_micro(out, e, base, o, b.items, b.n);
+    if (s == PALI_OK) s = plan_of(out, e, base, o, &b);
     batch_free(&b);
     return s;
 }

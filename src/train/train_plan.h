@@ -22,11 +22,12 @@ typedef struct train_plan_options {
     const trainable_options *what;
     const optim_options *optimizer;
     bool augmented;        /* the tower sees pictures in every micro-batch though it is frozen */
+    uint64_t extra_bytes;  /* that something else will take */
     uint64_t memory_bytes; /* for the whole process; 0: three quarters of what is left are used to go faster */
 } train_plan_options;
 
-/* The base may be an outline: its weights then count as its own. Of a micro-batch, of which only lengths are looked at; its pictures are
- * there as pixels, even if features will be cached. */
+/* Of a micro-batch, of which only lengths and numbers of pictures are looked at: all are taken to be different ones. The base may be an
+ * outline: its weights then count as its own. */
 pali_status train_plan_micro(train_plan *out, exec *e, const model *base, const train_plan_options *o, const backprop_item *items, size_t n);
 /* Micro-batches of batch_size rows of the data. */
 pali_status train_plan_make(train_plan *out, exec *e, const model *base, const train_plan_options *o, const dataset *d, const sample_rules *rules, size_t batch_size);

@@ -362,9 +362,9 @@ static pali_status data_open(trainer *t) {
 
 static pali_status memory_check(trainer *t) {
     const trainer_options *o = t->o;
-    const train_plan_options asked = {.what = &o->what, .optimizer = &o->optimizer, .augmented = augment_any(&o->augment), .memory_bytes = o->memory_bytes};
+    const train_plan_options asked = {.what = &o->what, .optimizer = &o->optimizer, .memory_bytes = o->memory_bytes,
+                                      .extra_bytes = o->n_samples ? o->answer_bytes : 0, .augmented = augment_any(&o->augment)};
     STATUS_TRY(train_plan_make(&t->plan, &t->e, t->base, &asked, &t->data, &t->rules, o->batch_size));
-    if (o->n_samples) t->plan.needed += o->answer_bytes;
     if (o->force || t->plan.needed <= t->plan.available) return PALI_OK;
     const uint64_t there = t->plan.weights + t->plan.others, all = t->plan.needed + there;
     if (o->memory_bytes && all > o->memory_bytes)
