@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "golden.h"
 #include "io/json.h"
+#include "paligemma_train.h"
 #include "tensor/exec.h"
 #include "train/feature_cache.h"
 

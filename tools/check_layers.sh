@@ -1,6 +1,6 @@
 #!/bin/sh
 # usage: check_layers.sh [REPOSITORY]: fails if a file under src/ includes a higher layer or lies in a folder that is no
-# layer, or if a program includes anything of the library but paligemma.h.
+# layer, or if a program includes anything of the library but paligemma.h and paligemma_train.h.
 cd "${1:-$(dirname "$0")/..}" || exit 1
 # shellcheck disable=SC2016 # awk expands these
 find src apps examples -name '*.[ch]' 2>/dev/null | sort | xargs awk '
@@ -19,11 +19,11 @@ FNR == 1 {
 /^[ \t]*#[ \t]*include[ \t]*"/ {
     split($0, quoted, "\"")
     target = quoted[2]
-    if (target == "paligemma.h") next
+    if (target == "paligemma.h" || target == "paligemma_train.h") next
     split(target, steps, "/")
     if (target ~ /\.\./) fail("a path from the layer root expected")
     if (!(steps[1] in rank) || target !~ /\//) next
-    if (parts[1] != "src") fail("only paligemma.h is for programs")
+    if (parts[1] != "src") fail("only paligemma.h and paligemma_train.h are for programs")
     else if (rank[steps[1]] > rank[layer]) fail("a lower layer includes a higher one")
     else if (rank[steps[1]] == rank[layer] && steps[1] != layer && rank[layer] != 5) fail("layers beside each other")
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "memory.h"
+#include "paligemma_train.h"
 #include "report.h"
 
 /* What the run has come to. */

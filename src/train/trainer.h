@@ -8,6 +8,7 @@
 #define PALI_TRAIN_TRAINER_H
 
 #include "input/tokenizer.h"
+#include "paligemma_train.h"
 #include "tensor/xent.h"
 #include "train/answered.h"
 #include "train/optim.h"

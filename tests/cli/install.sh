@@ -37,6 +37,14 @@ END
     say_failure "find_package: the program does not build"
 [ "paligemma $(find/build/use)" = "$version" ] || say_failure "find_package: the program does not run"
 
+# the experimental header, which is nothing unless it is asked for
+printf '#include <paligemma_train.h>\n#ifdef TRAINS\nint main(void) { pali_train_options o; pali_train_options_init(&o); return o.epochs == 3 ? 0 : 1; }\n#else\nint pali_train_options;\nint main(void) { return pali_train_options; }\n#endif\n' >train.c
+for flags in "" "-DPALI_EXPERIMENTAL -DTRAINS"; do
+    # shellcheck disable=SC2046,SC2086
+    "$CC" -std=c11 -Wall -Wextra -Wpedantic -Werror $flags train.c $(pkg-config --cflags --libs paligemma) -Wl,-rpath,"$libdir" -o train 2>err && ./train ||
+        say_failure "paligemma_train.h: $flags"
+done
+
 # the library exports its interface and nothing else
 if command -v nm >/dev/null 2>&1; then
     nm -D --defined-only "$libdir/libpaligemma.so" | awk '{print $3}' | grep -v '^pali_' >out
