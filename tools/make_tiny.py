@@ -241,8 +241,8 @@ def arguments():
     ap.add_argument("--words", type=pathlib.Path, required=True)
     ap.add_argument("-o", "--out", type=pathlib.Path, required=True)
     ap.add_argument("--seed", type=int, default=0)
-    sizes = dict(image_size=128, patch=16, vision_width=192, vision_layers=8, vision_mlp=768, vision_heads=6,
-                 width=192, layers=4, mlp=512, heads=4, kv_heads=1, head_dim=48)
+    sizes = dict(image_size=128, patch=16, vision_width=160, vision_layers=6, vision_mlp=640, vision_heads=5,
+                 width=160, layers=4, mlp=448, heads=4, kv_heads=1, head_dim=40)
     for name, value in sizes.items():
         ap.add_argument("--" + name.replace("_", "-"), type=int, default=value, metavar="N", help=f"default {value}")
     for name, value, text in (
