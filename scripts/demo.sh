@@ -26,13 +26,13 @@ if ! "$program" inspect >/dev/null 2>&1; then
     echo "everything runs, but they are noise."
     echo
 fi
-show caption -i $pictures/rocket.jpg
-show caption -i $pictures/rocket.jpg --lang es
+show caption -i $pictures/ghost.jpg
+show caption -i $pictures/ghost.jpg --lang es
 show ask -i $pictures/fruit.jpg "how many objects are there?"
 show ask -i $pictures/fruit.jpg "what is right of the watermelon?"
-show ocr -i $pictures/map.jpg
-show detect -i $pictures/fruit.jpg watermelon hamburger snail --draw "$out/demo-boxes.png"
-show segment -i $pictures/rocket.jpg rocket --draw "$out/demo-mask.png"
+show ask -i $pictures/ghost.jpg "is there a guitar?"
+show detect -i $pictures/fruit.jpg watermelon hamburger --draw "$out/demo-boxes.png"
+show segment -i $pictures/ghost.jpg ghost --draw "$out/demo-mask.png"
 show caption -i $pictures/crayon.jpg
 cat <<END
 Drawn: $out/demo-boxes.png and $out/demo-mask.png (the last picture is in a style that the model has never seen).
