@@ -382,8 +382,8 @@ static void refuses(void **state) {
         if (!strstr(pali_last_error(), says)) fail_msg("%s: not said: %s", pali_last_error(), says);  \
     } while (0)
     REFUSED(lr, -1, "lr");
-    REFUSED(lr, NAN, "lr");
-    REFUSED(epochs, INFINITY, "epochs");
+    REFUSED(lr, (double)NAN, "lr");
+    REFUSED(epochs, (double)INFINITY, "epochs");
     REFUSED(batch_size, 0, "batch_size");
     REFUSED(grad_accum, 0, "grad_accum");
     REFUSED(label_smoothing, 1, "label_smoothing");
