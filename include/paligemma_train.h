@@ -75,7 +75,7 @@ typedef struct pali_train_options {
     double lora_dropout;       /* 0; share of what goes into the adapters that is left out in each step, in [0, 1) */
     const char *lora_init;     /* directory of an adapter to go on with; NULL: a new one. What is said of rank, alpha, targets, rslora
                                 * and text_only beside it must be what it has */
-    const char *optimizer;     /* "adamw" (NULL), "adamw8bit", "paged_adamw8bit", "sgd", "adafactor", or a name of Transformers */
+    const char *optimizer;     /* "adamw" (NULL), "adamw8bit", "paged_adamw8bit", "muon", "sgd", "adafactor", or a name of Transformers */
     const char *schedule;      /* "linear" (NULL), "cosine", "constant", "cosine_big_vision" */
     double lr;                 /* 5e-5 */
     double weight_decay;       /* 0 */

@@ -156,7 +156,7 @@ int main(int argc, char **argv) {
         check(backprop_run(&b, &e, &result, items, n_rows, &plain), "step");
         check(clip_norm(&norm, &e, t.p), "norm");
         optim_begin(opt, (optim_rate){1e-4, 1, clip_scale(norm, 1)});
-        optim_update(opt, &e, 0, t.p->n);
+        check(optim_update(opt, &e, 0, t.p->n), "update");
         print_since("step", start, result.loss);
     }
     optim_free(opt);

@@ -289,7 +289,7 @@ static void test_steps(void **state) {
         assert_int_equal(clip_norm(&norm, &e, &t.p), PALI_OK);
         assert_near("norm", norm, k_norm[i], NORM_TOLERANCE * k_norm[i]);
         optim_begin(opt, (optim_rate){1e-3, 1, clip_scale(norm, 1)});
-        optim_update(opt, &e, 0, t.p.n);
+        assert_int_equal(optim_update(opt, &e, 0, t.p.n), PALI_OK);
     }
     optim_free(opt);
     exec_free(&e);

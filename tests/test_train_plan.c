@@ -64,7 +64,7 @@ static uint64_t step_run(const model *base, const train_plan_options *o, const b
     check(optim_new(&optimizer, o->optimizer, t.p));
     check(batch_run(&b, &e, t.view, items, &how));
     optim_begin(optimizer, (optim_rate){1e-3, 1, 1});
-    optim_update(optimizer, &e, 0, t.p->n);
+    assert_int_equal(optim_update(optimizer, &e, 0, t.p->n), PALI_OK);
     const uint64_t taken = bytes_taken(&t, &b, &e, o->optimizer);
     optim_free(optimizer);
     backprop_free(&b);
@@ -115,6 +115,7 @@ static void needed_is_taken(void **state) {
     assert_plan(PALI_DTYPE_BF16, &text, "adafactor", false);
     assert_plan(PALI_DTYPE_BF16, &pure, "adamw8bit", true);
     assert_plan(PALI_DTYPE_F32, &attention, "sgd", false);
+    assert_plan(PALI_DTYPE_F32, &text, "muon", false);
     assert_plan(PALI_DTYPE_BF16, &text_lora, "adamw", false);
     assert_plan(PALI_DTYPE_NF4, &all_lora, "adamw", true);
 }

@@ -202,7 +202,7 @@ static void run_steps(const json_t *c, const trained *t, reader *r) {
         near(name, "gradient norm", step, got * scale, norm[step], STEP_TOLERANCE * norm[step]);
         near(name, "learning rate", step, lr * factor, rate[step], 1e-15);
         optim_begin(opt, (optim_rate){lr, factor, (float)scale * clip_scale(got * scale, max_norm)});
-        optim_update(opt, &g_exec, 0, t->p->n);
+        assert_int_equal(optim_update(opt, &g_exec, 0, t->p->n), PALI_OK);
     }
     backprop_free(&b);
     optim_free(opt);

@@ -92,6 +92,39 @@ def with_torch(case, tensors, make, max_norm, dtype=torch.float32, bits=16, deca
     OUTPUTS[f"{case}/norm"] = np.array(norms if norms else [0.0])
 
 
+class Muon:
+    """torch.optim.Muon for matrices, its polynomial in double instead of bf16, and AdamW for the rest."""
+
+    def __init__(self, groups, params):
+        pick = lambda matrix: [{**g, "params": [p for p in g["params"] if (p.ndim == 2) == matrix]} for g in groups]
+        groups = [[g for g in pick(matrix) if g["params"]] for matrix in (True, False)]
+        muon = torch.optim.Muon(groups[0], lr=1e-2, adjust_lr_fn="match_rms_adamw")
+        self.both = [muon, torch.optim.AdamW(groups[1], lr=1e-2, foreach=False, fused=False)]
+        self.schedules = [transformers.get_linear_schedule_with_warmup(o, 1, 8) for o in self.both]
+
+    def step(self):
+        half, torch.bfloat16 = torch.bfloat16, torch.float64
+        for o, s in zip(self.both, self.schedules):
+            o.step()
+            s.step()
+        torch.bfloat16 = half
+
+
+def muon(case):
+    params = [torch.nn.Parameter(torch.tensor(value(TENSORS, i))) for i in range(len(TENSORS))]
+    opt = Muon([{"params": [p for p, t in zip(params, TENSORS) if t[2] == decays], "weight_decay": 0.1 * decays} for decays in (True, False)], params)
+    norms, rates = [], []
+    for step in range(1, STEPS + 1):
+        for i, p in enumerate(params):
+            p.grad = torch.tensor(gradient(TENSORS, i, step))
+        norms.append(torch.nn.utils.clip_grad_norm_(params, 1.0).item())
+        rates.append(opt.schedules[0].get_last_lr()[0])
+        opt.step()
+        keep(case, step, TENSORS, [p.detach().numpy() for p in params])
+    OUTPUTS[f"{case}/lr"] = np.array(rates)
+    OUTPUTS[f"{case}/norm"] = np.array(norms)
+
+
 def adamw_hf(case):
     """Transformers' AdamW until 4.x (correct_bias): decay last, of the updated value."""
     for i, t in enumerate(TENSORS):
@@ -186,6 +219,7 @@ def main():
     big_vision("adam_big_vision", optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8), 1e-3, lambda n, x: x, lambda n, x: x)
     with_torch("sgd", TENSORS, lambda g, p: torch.optim.SGD(g, lr=3e-2, foreach=False), 1.0)
     with_torch("sgd_momentum", TENSORS, lambda g, p: torch.optim.SGD(g, lr=3e-2, momentum=0.9, foreach=False), 1.0)
+    muon("muon")
     adafactor = lambda g, p: transformers.Adafactor(g, lr=1e-2, scale_parameter=False, relative_step=False)
     with_torch("adafactor", TENSORS, adafactor, 1.0)
     big_vision("adafactor_big_vision", scale_by_adafactor(jnp.bfloat16), 1e-3, to_heads, from_heads)

@@ -30,6 +30,7 @@ pali_status optim_options_named(optim_options *out, const char *name) {
         {"paged_adamw_8bit", OPTIM_ADAMW_8BIT, true},
         {"adam_big_vision", OPTIM_ADAM_BV, false},
         {"sgd", OPTIM_SGD, false},
+        {"muon", OPTIM_MUON, false},
         {"adafactor", OPTIM_ADAFACTOR, false},
         {"adafactor_big_vision", OPTIM_ADAFACTOR_BV, false},
     };
@@ -38,11 +39,12 @@ pali_status optim_options_named(optim_options *out, const char *name) {
         optim_kind kind = k_names[i].kind;
         *out = (optim_options){.kind = kind, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .states = PALI_DTYPE_F32, .paged = k_names[i].paged};
         if (kind == OPTIM_ADAFACTOR_BV) out->momentum = 0.9;
+        if (kind == OPTIM_MUON) out->momentum = 0.95;
         if (optim_is_adafactor(kind)) out->eps = 1e-30;
         if (kind == OPTIM_SGD || kind == OPTIM_ADAFACTOR_BV) out->states = PALI_DTYPE_BF16;
         return PALI_OK;
     }
-    return status_fail(PALI_ERR_ARGUMENT, "optim: \"%.64s\" is none of adamw, adamw_hf, adamw8bit, paged_adamw8bit, adam_big_vision, sgd, "
+    return status_fail(PALI_ERR_ARGUMENT, "optim: \"%.64s\" is none of adamw, adamw_hf, adamw8bit, paged_adamw8bit, adam_big_vision, sgd, muon, "
                        "adafactor, adafactor_big_vision", name);
 }
 
@@ -82,7 +84,7 @@ static size_t slots_of(slot out[MAX_ARRAYS], const optim_options *o, const param
             put(out, &n, p, "v.", OPTIM_F32, &s->v.data, 0, 0);
         }
         if (o->momentum > 0) put(out, &n, p, "m.", dtype, &s->m.data, 0, 0);
-    } else if (o->kind == OPTIM_SGD) {
+    } else if (o->kind == OPTIM_SGD || optim_is_muon(o, p)) {
         if (o->momentum > 0) put(out, &n, p, "m.", dtype, &s->m.data, 0, 0);
     } else if (o->kind == OPTIM_ADAMW_8BIT && p->n >= MIN_8BIT && !p->embedding) {
         size_t blocks = (p->n + DYNAMIC8_BLOCK - 1) / DYNAMIC8_BLOCK;
@@ -120,8 +122,8 @@ static pali_status check(const optim_options *o) {
     if (!(o->beta1 >= 0 && o->beta1 < 1)) return status_fail(PALI_ERR_ARGUMENT, "beta1: %g; 0 to below 1 expected", o->beta1);
     if (!(o->beta2 >= 0 && o->beta2 < 1)) return status_fail(PALI_ERR_ARGUMENT, "beta2: %g; 0 to below 1 expected", o->beta2);
     if (!(o->momentum >= 0 && o->momentum < 1)) return status_fail(PALI_ERR_ARGUMENT, "momentum: %g; 0 to below 1 expected", o->momentum);
-    if (o->momentum > 0 && o->kind != OPTIM_SGD && o->kind != OPTIM_ADAFACTOR_BV)
-        return status_fail(PALI_ERR_ARGUMENT, "momentum: only sgd and adafactor_big_vision have it");
+    if (o->momentum > 0 && o->kind != OPTIM_SGD && o->kind != OPTIM_MUON && o->kind != OPTIM_ADAFACTOR_BV)
+        return status_fail(PALI_ERR_ARGUMENT, "momentum: only sgd, muon and adafactor_big_vision have it");
     if (!(o->eps >= 0 && isfinite(o->eps))) return status_fail(PALI_ERR_ARGUMENT, "eps: %g; a number of at least 0 expected", o->eps);
     if (!(o->weight_decay >= 0 && isfinite(o->weight_decay)))
         return status_fail(PALI_ERR_ARGUMENT, "weight decay: %g; a number of at least 0 expected", o->weight_decay);
@@ -291,6 +293,7 @@ void optim_begin(optim *o, optim_rate rate) {
 
 typedef struct sweep {
     const optim *o;
+    const exec *e;
     size_t first;
 } sweep;
 
@@ -300,16 +303,28 @@ static void sweep_task(void *context, size_t task, size_t worker) {
     const optim *o = w->o;
     const params_piece piece = params_piece_at(o->list, w->first, RANGE, task);
     const param *p = &o->list->items[piece.item];
+    if (optim_is_muon(&o->opt, p)) return;
     if (o->opt.kind == OPTIM_SGD) sgd_range(o, p, &o->states[piece.item], piece.begin, piece.end);
     else adam_range(o, p, &o->states[piece.item], piece.begin, piece.end);
 }
 
-void optim_update(optim *o, exec *e, size_t first, size_t n) {
+static void muon_task(void *context, size_t task, size_t worker) {
+    const sweep *w = context;
+    const param *p = &w->o->list->items[w->first + task];
+    if (optim_is_muon(&w->o->opt, p)) muon_update(w->o, p, &w->o->states[w->first + task], w->e->worker[worker].data);
+}
+
+pali_status optim_update(optim *o, exec *e, size_t first, size_t n) {
+    sweep w = {o, e, first};
     o->k = e->k;
     if (optim_is_adafactor(o->opt.kind)) {
         for (size_t i = first; i < first + n; i++) adafactor_update(o, e, &o->list->items[i], &o->states[i]);
-        return;
+        return PALI_OK;
     }
-    sweep w = {o, first};
+    if (o->opt.kind == OPTIM_MUON) {
+        STATUS_TRY(exec_worker_scratch(e, optim_worker_bytes(&o->opt, o->list, e->k)));
+        pool_run(e->pool, n, muon_task, &w);
+    }
     pool_run(e->pool, params_n_pieces(o->list, first, n, RANGE), sweep_task, &w);
+    return PALI_OK;
 }

@@ -7,6 +7,7 @@
  *   paged_adamw8bit        after         the same; large states in a file                 what "paged" can mean on a CPU
  *   adam_big_vision        absolute      p -= factor (lr m^ / (sqrt(v^) + eps) + wd p)    wd is not multiplied by lr
  *   sgd                    in g          m = momentum m + g, p -= lr m; plain without momentum
+ *   muon                   before        of matrices: momentum, made orthogonal (optim_muon.c); the others as adamw
  *   adafactor              before        u = g / sqrt(factored v), u / max(1, rms(u)), p -= lr u
  *   adafactor_big_vision   absolute      the same without that division; m = 0.9 m + 0.1 u, p -= factor (lr m + wd p)
  *
@@ -30,6 +31,7 @@ typedef enum optim_kind {
     OPTIM_ADAMW_8BIT,
     OPTIM_ADAM_BV,
     OPTIM_SGD,
+    OPTIM_MUON,
     OPTIM_ADAFACTOR,
     OPTIM_ADAFACTOR_BV
 } optim_kind;
@@ -38,7 +40,7 @@ typedef struct optim_options {
     optim_kind kind;
     double beta1, beta2, eps;
     double weight_decay;   /* of what is decayed: param.decay, or param.kernel for big_vision's */
-    double momentum;       /* SGD and big_vision's Adafactor; 0: none */
+    double momentum;       /* SGD, Muon and big_vision's Adafactor; 0: none */
     pali_dtype states;     /* F32 or BF16: m and v of Adam, m of the others */
     bool stochastic;       /* what is stored as bf16 rounds up or down by lot, so that small updates count on average */
     uint64_t seed;         /* of that lot */
@@ -69,6 +71,8 @@ typedef struct optim_rate {
 pali_status optim_options_named(optim_options *out, const char *name);
 /* Bytes of memory and of file that states and scratch will take. */
 void optim_need(const optim_options *o, const params *p, uint64_t *memory, uint64_t *file);
+/* Bytes of scratch that each worker of an update will ask for. */
+size_t optim_worker_bytes(const optim_options *o, const params *p, const kernels *k);
 /* States of zero for the list, which must stay as it is. */
 pali_status optim_new(optim **out, const optim_options *o, params *p);
 void optim_free(optim *o);
@@ -78,7 +82,7 @@ uint64_t optim_step(const optim *o);
 void optim_set_step(optim *o, uint64_t step);
 /* Begins the next update; then each parameter is updated once, in any order, as soon as its gradient is complete. */
 void optim_begin(optim *o, optim_rate rate);
-void optim_update(optim *o, exec *e, size_t first, size_t n);
+pali_status optim_update(optim *o, exec *e, size_t first, size_t n);
 
 size_t optim_n_arrays(const optim *o);
 void optim_array_get(const optim *o, size_t i, optim_array *out);

@@ -76,6 +76,11 @@ void optim_moment_store(const optim *o, const moment *m, const dynamic8 *map, si
 void adam_range(const optim *o, const param *p, const state *s, size_t begin, size_t end);
 void sgd_range(const optim *o, const param *p, const state *s, size_t begin, size_t end);
 
+/* Whether Muon makes the parameter's updates orthogonal. */
+bool optim_is_muon(const optim_options *o, const param *p);
+/* Updates all of it, with scratch of optim_worker_bytes. */
+void muon_update(const optim *o, const param *p, const state *s, void *scratch);
+
 grid adafactor_grid(const optim_options *o, const param *p);
 /* Elements of scratch: of row, col, partial and sums together, in bytes. */
 size_t adafactor_scratch_bytes(const optim_options *o, const params *p);

@@ -86,16 +86,16 @@ static pali_status pictures_place(batch *b, bool pixels) {
 }
 
 /* Scratch, and what a micro-batch keeps; its pictures and those that wait. */
-static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b, bool augmented) {
+static pali_status walk_add(train_plan *p, exec *e, trainable *what, batch *b, const train_plan_options *o) {
     const vit_config *v = &what->view->cfg.vit;
     const backprop_options least = {0}, most = {.keep_bytes = UINT64_MAX};
     const uint64_t pixels = 3 * (uint64_t)v->image_size * v->image_size, features = (uint64_t)v->n_patches * v->width;
-    exec_need need = {0};
+    exec_need need = {.worker = optim_worker_bytes(o->optimizer, what->p, e->k)};
     uint64_t own = 0, all = 0;
     crew c;
     pali_status s = crew_init(&c, e, what->view, what->p);
     p->trains_vision = c.walks[0].grads.trains_vit;
-    const bool as_pixels = p->trains_vision || augmented;
+    const bool as_pixels = p->trains_vision || o->augmented;
     if (!p->trains_vision) vit_need(&need, e, &what->view->vit);
     if (s == PALI_OK) s = pictures_place(b, as_pixels);
     if (s == PALI_OK) s = crew_need(&need, &own, e, &c, b->items, b->n, &least);
@@ -158,7 +158,7 @@ static pali_status plan_of(train_plan *out, exec *e, const model *base, const tr
     optim_need(o->optimizer, outline.p, &states, &file);
     out->needed = o->extra_bytes + params_need(outline.p, o->what->adapters ? PARAM_F32 : o->what->storage, o->what->half_grads) + states;
     out->n_parameters = outline.p->n_values;
-    pali_status s = walk_add(out, e, &outline, b, o->augmented);
+    pali_status s = walk_add(out, e, &outline, b, o);
     trainable_free(&outline);
     if (s == PALI_OK) left_share(out, base, o);
     return s;

@@ -129,7 +129,7 @@ static pali_status update_run(trainer *t, run_log_update *log) {
     const float clip = o->clip_big_vision ? clip_scale_bv(norm, o->max_grad_norm) : clip_scale(norm, o->max_grad_norm);
     const optim_rate rate = {.lr = o->lr, .factor = schedule_factor(&t->schedule, t->state.global_step), .grad_scale = (float)scale * clip};
     optim_begin(t->optimizer, rate);
-    optim_update(t->optimizer, &t->e, 0, t->what.p->n);
+    STATUS_TRY(optim_update(t->optimizer, &t->e, 0, t->what.p->n));
 
     const size_t n_tokens = t->sums.n_tokens - tokens_before;
     const config *c = &t->base->cfg;

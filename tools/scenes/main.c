@@ -19,6 +19,7 @@
 
 #define BLOCK 512u /* pictures made before their lines are written */
 #define THREADS_MAX 64u
+#define LEVELS_MAX 16u
 #define FOLDER 1000u /* pictures a folder */
 #define IMAGE_NAME 48u
 #define PATH_SIZE 4096u
@@ -32,6 +33,7 @@ typedef struct options {
     const char *dir, *codec;
     uint32_t n, seed, first;
     unsigned n_threads;
+    unsigned levels[LEVELS_MAX], n_levels; /* picture i has level i modulo n_levels */
     split split;
     bool png;
     scene_rules scene;
@@ -40,7 +42,7 @@ typedef struct options {
 
 /* ---- Options ---- */
 
-static const char k_usage[] = "usage: scenes -o DIR [--n N] [--first N] [--seed S] [--split train|heldout|novel|novel-heldout] [--level 1..4] [--size PX]\n"
+static const char k_usage[] = "usage: scenes -o DIR [--n N] [--first N] [--seed S] [--split train|heldout|novel|novel-heldout] [--level 1..4,...] [--size PX]\n"
                               "              [--tasks caption=2,detect=2,answer=2,segment=1,ocr=1] [--langs en,es,fr] [--codec FILE] [--png] [-t THREADS]\n"
                               "writes pictures, truth.jsonl and, for training, data.jsonl, or for a held-out split a file a task\n";
 
@@ -75,6 +77,18 @@ static bool tasks_read(rows_rules *rules, char *text, fault *f) {
     return true;
 }
 
+/* "1,3,3": a picture in three is easy. Changes the text. */
+static bool levels_read(options *o, char *text, fault *f) {
+    o->n_levels = 0;
+    for (char *save, *item = strtok_r(text, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+        uint32_t level;
+        if (o->n_levels == LEVELS_MAX) return fault_set(f, "--level: more than %u", LEVELS_MAX);
+        if (!number(&level, item, 1, SCENE_LEVELS, "--level", f)) return false;
+        o->levels[o->n_levels++] = level;
+    }
+    return o->n_levels > 0 || fault_set(f, "--level: a number from 1 to %u expected", SCENE_LEVELS);
+}
+
 static bool languages_read(rows_rules *rules, char *text, fault *f) {
     memset(rules->language, 0, sizeof rules->language);
     for (char *save, *item = strtok_r(text, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
@@ -93,7 +107,7 @@ static bool option_read(options *o, int c, char *value, fault *f) {
     case 'f': return number(&o->first, value, 0, 100000000, "--first", f);
     case 's': return number(&o->seed, value, 0, RNG_SEED_LIMIT - 1, "--seed", f);
     case 'S': return number(&o->scene.side, value, SCENE_SIDE_MIN, SCENE_SIDE_MAX, "--size", f);
-    case 'l': return number(&o->scene.level, value, 1, SCENE_LEVELS, "--level", f);
+    case 'l': return levels_read(o, value, f);
     case 't': return number(&o->n_threads, value, 1, THREADS_MAX, "-t", f);
     case 'x': return which(&i, value, k_splits, SPLITS, "--split", f) && (o->split = (split)i, true);
     case 'T': return tasks_read(&o->rows, value, f);
@@ -107,7 +121,7 @@ static bool option_read(options *o, int c, char *value, fault *f) {
 static bool options_read(options *o, int argc, char **argv, fault *f) {
     static const struct option k_long[] = {{"n", 1, NULL, 'n'},     {"first", 1, NULL, 'f'}, {"seed", 1, NULL, 's'},  {"size", 1, NULL, 'S'},  {"level", 1, NULL, 'l'}, {"threads", 1, NULL, 't'},
                                            {"split", 1, NULL, 'x'}, {"tasks", 1, NULL, 'T'}, {"langs", 1, NULL, 'L'}, {"codec", 1, NULL, 'c'}, {"png", 0, NULL, 'p'},   {NULL, 0, NULL, 0}};
-    *o = (options){.n = 1000, .seed = 1, .n_threads = 1, .scene = {.side = 128, .level = SCENE_LEVELS}};
+    *o = (options){.n = 1000, .seed = 1, .n_threads = 1, .levels = {SCENE_LEVELS}, .n_levels = 1, .scene = {.side = 128}};
     o->rows = (rows_rules){.expected = {2, 2, 2, 1, 1}, .language = {true, true, true}};
     for (int c; (c = getopt_long(argc, argv, "o:n:t:", k_long, NULL)) != -1;)
         if (!option_read(o, c, optarg, f)) return false;
@@ -195,8 +209,10 @@ static bool picture_make(lines *out, const options *o, uint32_t i, fault *f) {
     rng r = rng_start(rng_key((unsigned)o->split, o->seed, i)), asked = rng_start(~rng_next(&r));
     char name[IMAGE_NAME];
     scene s;
+    scene_rules rules = o->scene;
+    rules.level = o->levels[i % o->n_levels];
     image_name(name, o, i);
-    bool fine = scene_make(&s, &o->scene, &r) || fault_set(f, "out of memory");
+    bool fine = scene_make(&s, &rules, &r) || fault_set(f, "out of memory");
     fine = fine && image_write(o, name, &s, &r, f);
     fine = fine && (lines_make(out, o, name, &s, &asked) || fault_set(f, "%s: no rows: %s", name, o->codec ? pali_last_error() : "out of memory"));
     scene_free(&s);

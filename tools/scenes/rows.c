@@ -4,7 +4,10 @@
 #include <stdarg.h>
 #include <string.h>
 
-#define OCR_NONE 0.08 /* the share of pictures without a word that are asked for one: most have none, and little is to be learned */
+/* The share of pictures without a word that are asked for one, and of those with nothing to segment that are asked for something:
+ * most have none, and little is to be learned; a model that is often asked for what is absent learns to say nothing. */
+#define OCR_NONE 0.08
+#define SEGMENT_NONE 0.08
 
 const char *const rows_task_names[ROWS_TASKS] = {"caption", "detect", "answer", "segment", "ocr"};
 const char *const rows_sheet_names[ROWS_SHEETS] = {"caption-en", "caption-es", "caption-fr", "answer", "detect", "segment", "ocr"};
@@ -118,12 +121,19 @@ void rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool al
     }
 }
 
-bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, rng *r) {
-    unsigned found[SCENE_OBJECTS], n = 0;
-    char name[NAMES_TEXT];
+/* What is there once and no word. */
+static unsigned segmentable(unsigned found[SCENE_OBJECTS], const scene *s) {
+    unsigned n = 0;
     for (unsigned i = 0; i < s->n; i++)
         if (s->object[i].what.class != THING_WORD && scene_count(s, &s->object[i].what, NULL) == 1) found[n++] = i;
-    const bool absent = n == 0 || rng_chance(r, 0.08);
+    return n;
+}
+
+bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, rng *r) {
+    unsigned found[SCENE_OBJECTS];
+    const unsigned n = segmentable(found, s);
+    char name[NAMES_TEXT];
+    const bool absent = n == 0 || rng_chance(r, SEGMENT_NONE);
     const scene_object *o = &s->object[absent ? 0 : found[rng_below(r, n)]];
     const thing what = absent ? scene_absent(s, rules->scene, r) : o->what;
     thing_name(name, &what);
@@ -210,7 +220,8 @@ bool rows_train(FILE *out, const char *image, const scene *s, const rows_rules *
     for (unsigned i = 0; i < ROWS_TASKS; i++) n[i] = amount(rules->expected[i], r);
     bool fine = train_captions(out, image, s, rules, n[ROWS_CAPTION], r) && train_detections(out, image, s, rules, n[ROWS_DETECT], r);
     for (unsigned i = 0; i < n[ROWS_ANSWER] && fine && asking_next(&row, &a, s, rules, r); i++) fine = rows_write(out, image, &row);
-    for (unsigned i = 0; i < n[ROWS_SEGMENT] && rules->codec && fine; i++) fine = rows_segment(&row, s, rules, r) && rows_write(out, image, &row);
+    for (unsigned i = 0, found[SCENE_OBJECTS]; i < n[ROWS_SEGMENT] && rules->codec && fine; i++)
+        if (segmentable(found, s) || rng_chance(r, SEGMENT_NONE)) fine = rows_segment(&row, s, rules, r) && rows_write(out, image, &row);
     rows_ocr(&row, s);
     for (unsigned i = 0; i < n[ROWS_OCR] && fine; i++)
         if (row.suffix[0] || rng_chance(r, OCR_NONE)) fine = rows_write(out, image, &row);

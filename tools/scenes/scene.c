@@ -125,7 +125,7 @@ static unsigned things_choose(thing out[SCENE_OBJECTS], const scene_rules *rules
     while (n + 1 < SCENE_OBJECTS && left >= k_share[rules->level - 1][n]) left -= k_share[rules->level - 1][n++];
     n++;
     unsigned n_words = 0;
-    for (unsigned i = 0; i < n; i++) n_words += rng_chance(r, 0.18);
+    for (unsigned i = 0; i < n; i++) n_words += rng_chance(r, rules->level == 1 ? 0.5 : 0.18); /* reading is learned from large words first */
     if (n_words > 1) n_words = rules->level == SCENE_LEVELS && n > 2 && rng_chance(r, 0.3) ? 2 : 1;
     for (unsigned i = 0; i < n; i++) out[i] = thing_choose(out, i, i >= n - n_words, rules, r);
     return n;
