@@ -4,7 +4,7 @@
 #   make deps     install the Debian packages that are missing
 #   make demo     build and show what the model inside the program sees in a few pictures
 #   make check    build and run all tests
-#   make bench    time a random model of the real 3B shape (SHAPE=3b-448 for another)
+#   make bench    time a random model of the real 3B shape (SHAPE=3b-448 for another), and judge the model inside the program
 #   make asan | ubsan | tsan    build and run the tests under a sanitizer
 #   make fuzz     run each fuzz target for FUZZ_SECONDS (needs clang)
 #   make install  install under PREFIX (default /usr/local), DESTDIR respected
@@ -13,6 +13,7 @@
 PREFIX ?= /usr/local
 SHAPE ?= 3b-224
 DTYPE ?= bf16
+PICTURES ?= 1000
 FUZZ_SECONDS ?= 20
 PROGRAM = build/bin/paligemma
 
@@ -41,6 +42,7 @@ check: deps
 
 bench: packages build
 	$(PROGRAM) bench --random $(SHAPE) --dtype $(DTYPE)
+	tools/scenes/evaluate.sh builtin $(PICTURES)
 
 asan ubsan tsan: deps
 	@[ -e build-$@/build.ninja ] || cmake --preset $@

@@ -21,6 +21,11 @@ tail -n 10 one/truth.jsonl | cmp -s - part/truth.jsonl || say_failure "--first 3
 cmp -s one/images/000/000035.jpg part/images/000/000035.jpg || say_failure "--first 30: other pictures than in the whole run"
 [ "$(jq -r .prefix part/data.jsonl | sort | uniq -c | tr -s ' ')" = " 10 caption fr" ] || say_failure "--tasks caption=1 --langs fr: $(head -n 2 part/data.jsonl)"
 
+# Pictures take turns with levels
+scenes -o turns --n 4 --seed 3 --level 1,4 || say_failure "scenes --level 1,4"
+cmp -s one/images/000/000003.jpg turns/images/000/000003.jpg || say_failure "--level 1,4: picture 3 is not of level 4"
+! cmp -s one/images/000/000002.jpg turns/images/000/000002.jpg || say_failure "--level 1,4: picture 2 is of level 4"
+
 for split in heldout novel novel-heldout; do scenes -o $split --n 40 --seed 3 --split $split || say_failure "scenes --split $split"; done
 [ -z "$(cksum one/images/*/* heldout/images/*/* novel/images/*/* novel-heldout/images/*/* | cut -d' ' -f1,2 | sort | uniq -d)" ] ||
     say_failure "a picture is in two splits"
@@ -28,7 +33,7 @@ jq -r '.objects[].name' novel/truth.jsonl | grep -qx fox || say_failure "no fox 
 ! jq -r '.objects[].name' one/truth.jsonl heldout/truth.jsonl | grep -qxE 'rabbit|duck|fox|dolphin|pear|croissant|violin|motorcycle|spider|volcano' || say_failure "something new in old splits"
 
 scenes && say_failure "scenes without -o works"
-for wrong in "--n 0" "--n x" "--seed 1073741824" "--level 5" "--size 63" "--split other" "--tasks dance=1" "--tasks caption" "--tasks caption=-1" "--langs de" "--what" "more"; do
+for wrong in "--n 0" "--n x" "--seed 1073741824" "--level 5" "--level 1,0" "--level ," "--size 63" "--split other" "--tasks dance=1" "--tasks caption" "--tasks caption=-1" "--langs de" "--what" "more"; do
     # shellcheck disable=SC2086
     scenes -o bad $wrong
     [ $? = 2 ] || say_failure "scenes $wrong: exit status 2 expected"

@@ -6,7 +6,7 @@
 
 /* The share of pictures without a word that are asked for one, and of those with nothing to segment that are asked for something:
  * most have none, and little is to be learned; a model that is often asked for what is absent learns to say nothing. */
-#define OCR_NONE 0.08
+#define OCR_NONE 0.04
 #define SEGMENT_NONE 0.08
 
 const char *const rows_task_names[ROWS_TASKS] = {"caption", "detect", "answer", "segment", "ocr"};

@@ -85,13 +85,14 @@ static bool place(placed *list, unsigned n, const scene_rules *rules, rng *r) {
 
 /* ---- Choosing ---- */
 
-static void word_choose(char out[NAMES_WORD_LETTERS + 1], rng *r) {
-    if (rng_chance(r, 0.5)) {
+/* On level 1 few letters, and never words from the list: guessing a common one would be easier than reading. */
+static void word_choose(char out[NAMES_WORD_LETTERS + 1], const scene_rules *rules, rng *r) {
+    if (rules->level > 1 && rng_chance(r, 0.5)) {
         const char *word = names_words[rng_below(r, (unsigned)names_n_words)];
         memcpy(out, word, strlen(word) + 1);
         return;
     }
-    const unsigned n = 2 + rng_below(r, NAMES_WORD_LETTERS - 1);
+    const unsigned n = 2 + rng_below(r, rules->level == 1 ? 2 : NAMES_WORD_LETTERS - 1);
     for (unsigned i = 0; i < n; i++) out[i] = (char)('A' + rng_below(r, 26));
     out[n] = 0;
 }
@@ -100,7 +101,7 @@ static void word_choose(char out[NAMES_WORD_LETTERS + 1], rng *r) {
 static thing thing_choose(const thing *before, unsigned n, bool word, const scene_rules *rules, rng *r) {
     thing t = {.class = THING_WORD};
     if (word) {
-        word_choose(t.word, r);
+        word_choose(t.word, rules, r);
         return t;
     }
     if (n > 0 && rng_chance(r, 0.15)) { /* the same again, or the same shape in another colour */
