@@ -92,7 +92,7 @@ static void word_choose(char out[NAMES_WORD_LETTERS + 1], const scene_rules *rul
         memcpy(out, word, strlen(word) + 1);
         return;
     }
-    const unsigned n = 2 + rng_below(r, rules->level == 1 ? 2 : NAMES_WORD_LETTERS - 1);
+    const unsigned n = rules->level == 1 ? 1 + rng_below(r, 3) : 2 + rng_below(r, NAMES_WORD_LETTERS - 1);
     for (unsigned i = 0; i < n; i++) out[i] = (char)('A' + rng_below(r, 26));
     out[n] = 0;
 }
@@ -138,7 +138,8 @@ static sprite_style style_choose(const thing *what, unsigned n, const uint8_t un
     sprite_style s = {.aspect = 1, .under = {under[0], under[1], under[2]}};
     if (what->class == THING_WORD) {
         const double letters = (double)strlen(what->word), widest = n == 1 ? 0.85 : n == 2 ? 0.6 : 0.45; /* a letter is about as wide as high */
-        s.size_px = side * rng_between(r, 11.0 / 128, fmax(12.0 / 128, fmin(26.0 / 128, widest / letters)));
+        const double highest = rules->level == 1 ? 64.0 / 128 : rules->level == 2 ? 40.0 / 128 : 26.0 / 128;
+        s.size_px = side * rng_between(r, 11.0 / 128, fmax(12.0 / 128, fmin(highest, widest / letters)));
         s.angle = rng_between(r, -0.15, 0.15);
     } else {
         s.size_px = side * rng_between(r, least, k_largest[n - 1]);
