@@ -424,7 +424,7 @@ static void every_row_keeps_to_the_grammar_and_is_true(void **state) {
                 n_asked[k]++;
             }
         for (unsigned k = 0; k < 4; k++) {
-            rows_detect(&row, &s, &rules, k % 2, &r);
+            rows_detect(&row, &s, &rules, k % 2, 0.2, &r);
             check_detect(&row, &s);
             n_empty += !row.suffix[0];
         }
@@ -454,7 +454,7 @@ static void segment_rows_hold_the_codes_of_the_mask(void **state) {
     for (uint32_t i = 0; i < 60; i++) {
         scene s = scene_of(3, 0, 4, i);
         rows_row row;
-        assert_true(rows_segment(&row, &s, &rules, &r));
+        assert_true(rows_segment(&row, &s, &rules, 0.08, &r));
         check_segment(&row, &s);
         n_absent += !row.suffix[0];
         scene_free(&s);

@@ -4,10 +4,13 @@
 #include <stdarg.h>
 #include <string.h>
 
-/* The share of pictures without a word that are asked for one, and of those with nothing to segment that are asked for something:
- * most have none, and little is to be learned; a model that is often asked for what is absent learns to say nothing. */
-#define OCR_NONE 0.04
-#define SEGMENT_NONE 0.08
+/* Shares of rows that ask for what is absent. In training they are rare: where each row counts alike, an answer of one token has the
+ * weight of one of twenty, and a model that is not certain of what comes first would rather say nothing. */
+typedef struct absences {
+    double detect, segment, ocr; /* ocr and segment: also of the pictures in which nothing can be read or segmented */
+} absences;
+
+static const absences k_in_training = {.detect = 0.04, .segment = 0.01, .ocr = 0.03}, k_in_judging = {.detect = 0.2, .segment = 0.08, .ocr = 0.08};
 
 const char *const rows_task_names[ROWS_TASKS] = {"caption", "detect", "answer", "segment", "ocr"};
 const char *const rows_sheet_names[ROWS_SHEETS] = {"caption-en", "caption-es", "caption-fr", "answer", "detect", "segment", "ocr"};
@@ -97,10 +100,10 @@ static unsigned things_of(thing list[SCENE_OBJECTS + 1], const scene *s, rng *r)
     return n;
 }
 
-void rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool all, rng *r) {
+void rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool all, double absent, rng *r) {
     thing list[SCENE_OBJECTS + 1];
     unsigned n = things_of(list, s, r);
-    const bool none = !all && rng_chance(r, 0.2), mixed = !all && !none && (n == 1 || rng_chance(r, 0.15));
+    const bool none = !all && rng_chance(r, absent), mixed = !all && !none && (n == 1 || rng_chance(r, 0.15));
     if (none) n = 0;
     if (!all && n > 1) n = 1 + rng_below(r, n);
     if (none || mixed) list[n++] = scene_absent(s, rules->scene, r);
@@ -129,17 +132,17 @@ static unsigned segmentable(unsigned found[SCENE_OBJECTS], const scene *s) {
     return n;
 }
 
-bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, rng *r) {
+bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, double absent, rng *r) {
     unsigned found[SCENE_OBJECTS];
     const unsigned n = segmentable(found, s);
     char name[NAMES_TEXT];
-    const bool absent = n == 0 || rng_chance(r, SEGMENT_NONE);
-    const scene_object *o = &s->object[absent ? 0 : found[rng_below(r, n)]];
-    const thing what = absent ? scene_absent(s, rules->scene, r) : o->what;
+    const bool none = n == 0 || rng_chance(r, absent);
+    const scene_object *o = &s->object[none ? 0 : found[rng_below(r, n)]];
+    const thing what = none ? scene_absent(s, rules->scene, r) : o->what;
     thing_name(name, &what);
-    *row = row_start("segment ", absent ? "absent" : "present");
+    *row = row_start("segment ", none ? "absent" : "present");
     ADD(row->prefix, "%s", name);
-    if (absent) return true;
+    if (none) return true;
     add_locations(row, o);
     const bool fine = !rules->codec || add_codes(row, o, s->side, rules->codec);
     ADD(row->suffix, " %s", name);
@@ -207,7 +210,7 @@ static bool train_captions(FILE *out, const char *image, const scene *s, const r
 static bool train_detections(FILE *out, const char *image, const scene *s, const rows_rules *rules, unsigned n, rng *r) {
     rows_row row;
     for (unsigned i = 0; i < n; i++) {
-        rows_detect(&row, s, rules, i == 0 && rng_chance(r, n == 1 ? 0.5 : 0.9), r);
+        rows_detect(&row, s, rules, i == 0 && rng_chance(r, n == 1 ? 0.5 : 0.9), k_in_training.detect, r);
         if (!rows_write(out, image, &row)) return false;
     }
     return true;
@@ -221,10 +224,10 @@ bool rows_train(FILE *out, const char *image, const scene *s, const rows_rules *
     bool fine = train_captions(out, image, s, rules, n[ROWS_CAPTION], r) && train_detections(out, image, s, rules, n[ROWS_DETECT], r);
     for (unsigned i = 0; i < n[ROWS_ANSWER] && fine && asking_next(&row, &a, s, rules, r); i++) fine = rows_write(out, image, &row);
     for (unsigned i = 0, found[SCENE_OBJECTS]; i < n[ROWS_SEGMENT] && rules->codec && fine; i++)
-        if (segmentable(found, s) || rng_chance(r, SEGMENT_NONE)) fine = rows_segment(&row, s, rules, r) && rows_write(out, image, &row);
+        if (segmentable(found, s) || rng_chance(r, k_in_training.segment)) fine = rows_segment(&row, s, rules, k_in_training.segment, r) && rows_write(out, image, &row);
     rows_ocr(&row, s);
     for (unsigned i = 0; i < n[ROWS_OCR] && fine; i++)
-        if (row.suffix[0] || rng_chance(r, OCR_NONE)) fine = rows_write(out, image, &row);
+        if (row.suffix[0] || rng_chance(r, k_in_training.ocr)) fine = rows_write(out, image, &row);
     return fine;
 }
 
@@ -244,9 +247,9 @@ bool rows_judge(FILE *const sheets[ROWS_SHEETS], const char *image, const scene 
         fine = judge_write(sheets[SHEET_CAPTION_EN + i], image, &row);
     }
     fine = fine && asking_next(&row, &a, s, rules, r) && judge_write(sheets[SHEET_ANSWER], image, &row);
-    rows_detect(&row, s, rules, rng_chance(r, 0.5), r);
+    rows_detect(&row, s, rules, rng_chance(r, 0.5), k_in_judging.detect, r);
     fine = fine && judge_write(sheets[SHEET_DETECT], image, &row);
-    fine = fine && rows_segment(&row, s, rules, r) && judge_write(sheets[SHEET_SEGMENT], image, &row);
+    fine = fine && rows_segment(&row, s, rules, k_in_judging.segment, r) && judge_write(sheets[SHEET_SEGMENT], image, &row);
     rows_ocr(&row, s);
-    return fine && ((!row.suffix[0] && !rng_chance(r, OCR_NONE)) || judge_write(sheets[SHEET_OCR], image, &row));
+    return fine && ((!row.suffix[0] && !rng_chance(r, k_in_judging.ocr)) || judge_write(sheets[SHEET_OCR], image, &row));
 }

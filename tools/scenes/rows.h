@@ -35,9 +35,10 @@ typedef struct rows_row {
 void rows_caption(rows_row *row, const scene *s, names_language language);
 /* False: nothing of that kind can be asked. */
 bool rows_answer(rows_row *row, const scene *s, const rows_rules *rules, question_kind kind, rng *r);
-/* all: every thing of the scene is asked for; otherwise some, one absent among them at times, or only absent ones. */
-void rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool all, rng *r);
-bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, rng *r); /* False: the codec failed */
+/* all: every thing of the scene is asked for; otherwise some, one absent among them at times, or, as a share `absent` of them, only what is absent. */
+void rows_detect(rows_row *row, const scene *s, const rows_rules *rules, bool all, double absent, rng *r);
+/* absent: the share that asks for what is not there, although something is. False: the codec failed. */
+bool rows_segment(rows_row *row, const scene *s, const rows_rules *rules, double absent, rng *r);
 void rows_ocr(rows_row *row, const scene *s);
 
 /* A line of JSONL for training. */

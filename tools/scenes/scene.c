@@ -109,7 +109,7 @@ static thing thing_choose(const thing *before, unsigned n, bool word, const scen
         if (t.class == THING_SHAPE && rng_chance(r, 0.5)) t.colour = rng_below(r, NAMES_COLOURS);
         return t;
     }
-    t.class = rng_chance(r, 0.3) ? THING_SHAPE : THING_EMOJI;
+    t.class = rng_chance(r, rules->level == 1 ? 0.75 : 0.3) ? THING_SHAPE : THING_EMOJI; /* forms are learned later than colours */
     if (t.class == THING_SHAPE) {
         t.kind = rng_below(r, NAMES_SHAPES);
         t.colour = rng_below(r, NAMES_COLOURS);
