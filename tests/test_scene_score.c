@@ -132,6 +132,9 @@ static void boxes_are_measured(void **state) {
     assert_near(j.detect.mean_iou, (0.75 + 1 + 0.75) / 3);
     /* Cats: right, wrong, wrong, right: precision 1 up to recall 1/2, where 51 of the 101 recalls lie, then 2/4. Dogs: 1. */
     assert_near(j.detect.ap50, ((51 + 50 * 0.5) / 101 + 1) / 2);
+    double sum = 0;
+    for (unsigned c = 0; c < THING_CLASSES; c++) sum += j.detect_of[c].ap50 * (double)j.detect_of[c].n_classes;
+    assert_near(sum / (double)j.detect.n_classes, j.detect.ap50);
     assert_int_equal(j.present[SHEET_DETECT].right, 1);
     assert_int_equal(j.present[SHEET_DETECT].n, 1);
 }

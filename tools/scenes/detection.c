@@ -83,32 +83,31 @@ static double average_precision(const detection_box *answers, size_t n, size_t n
     return sum / RECALLS;
 }
 
-/* The end of the class's items from `from` on. */
-static size_t class_end(const detection_list *list, size_t from, unsigned class) {
-    while (from < list->n && list->items[from].class == class) from++;
-    return from;
+/* The boxes of one class: they lie side by side. */
+static detection_list class_of(const detection_list *list, unsigned class) {
+    size_t from = 0, to;
+    while (from < list->n && list->items[from].class < class) from++;
+    for (to = from; to < list->n && list->items[to].class == class; to++) list->items[to].taken = false;
+    return (detection_list){.items = list->items + from, .n = to - from};
 }
 
-bool detection_measure(detection_figures *out, detection_list *objects, detection_list *answers, unsigned n_classes) {
+bool detection_measure(detection_figures *out, detection_list *objects, detection_list *answers, unsigned first, unsigned end) {
     double *precision = malloc((answers->n + 1) * sizeof *precision), iou = 0, ap = 0;
-    *out = (detection_figures){.n_objects = objects->n, .n_answers = answers->n};
+    *out = (detection_figures){0};
     if (!precision) return false;
     if (objects->n) qsort(objects->items, objects->n, sizeof *objects->items, by_place);
     if (answers->n) qsort(answers->items, answers->n, sizeof *answers->items, by_score);
-    for (size_t i = 0; i < answers->n; i++) {
-        match(&answers->items[i], objects);
-        out->n_matched += answers->items[i].iou > 0;
-        iou += answers->items[i].iou;
-    }
-    size_t o = 0, a = 0;
-    for (unsigned c = 0; c < n_classes; c++) {
-        const size_t o_end = class_end(objects, o, c), a_end = class_end(answers, a, c);
-        if (o_end > o) {
-            out->n_classes++;
-            if (a_end > a) ap += average_precision(answers->items + a, a_end - a, o_end - o, precision);
+    for (unsigned c = first; c < end; c++) {
+        detection_list there = objects->n ? class_of(objects, c) : *objects, found = answers->n ? class_of(answers, c) : *answers;
+        for (size_t i = 0; i < found.n; i++) {
+            match(&found.items[i], &there);
+            out->n_matched += found.items[i].iou > 0;
+            iou += found.items[i].iou;
         }
-        o = o_end;
-        a = a_end;
+        out->n_objects += there.n;
+        out->n_answers += found.n;
+        out->n_classes += there.n > 0;
+        if (there.n && found.n) ap += average_precision(found.items, found.n, there.n, precision);
     }
     out->ap50 = out->n_classes ? ap / (double)out->n_classes : 0;
     out->mean_iou = out->n_matched ? iou / (double)out->n_matched : 0;

@@ -35,8 +35,8 @@ typedef struct detection_figures {
 
 double detection_iou(const double a[4], const double b[4]);
 bool detection_add(detection_list *list, const detection_box *box); /* False: out of memory */
-/* Sorts both lists. Classes are below n_classes. False: out of memory. */
-bool detection_measure(detection_figures *out, detection_list *objects, detection_list *answers, unsigned n_classes);
+/* Of the classes from `first` to before `end`. Sorts both lists. False: out of memory. */
+bool detection_measure(detection_figures *out, detection_list *objects, detection_list *answers, unsigned first, unsigned end);
 void detection_free(detection_list *list);
 
 #endif

@@ -222,7 +222,9 @@ bool judge_run(judge *j, const char *dir, const char *answers, fault *f) {
         any |= j->has[i];
     }
     if (fine && !any) fine = fault_set(f, "%s: no answers: caption-en.jsonl and the like expected", answers);
-    if (fine) fine = detection_measure(&j->detect, &b.objects, &b.answers, THING_NUMBERS) || fault_set(f, "out of memory");
+    if (fine) fine = detection_measure(&j->detect, &b.objects, &b.answers, 0, THING_NUMBERS) || fault_set(f, "out of memory");
+    for (unsigned c = 0; c < THING_CLASSES && fine; c++)
+        fine = detection_measure(&j->detect_of[c], &b.objects, &b.answers, thing_first((thing_class)c), thing_first((thing_class)(c + 1))) || fault_set(f, "out of memory");
     detection_free(&b.objects);
     detection_free(&b.answers);
     return fine;

@@ -19,7 +19,7 @@ typedef struct judge {
     judge_share caption[NAMES_LANGUAGES], wordless[NAMES_LANGUAGES]; /* the second: of pictures without a printed word */
     judge_share answer[QUESTION_KINDS], ocr;
     judge_share present[ROWS_SHEETS];                                /* right: false positives; n: absent things asked for */
-    detection_figures detect;
+    detection_figures detect, detect_of[THING_CLASSES];              /* of all, and of emoji, shapes and words alone */
     double segment_iou;                                              /* the mean */
     size_t n_segments;
 } judge;

@@ -135,9 +135,13 @@ void thing_plural(char out[NAMES_TEXT], const thing *t) {
         (void)snprintf(out, NAMES_TEXT, "%s %s", names_colours[t->colour].name[NAMES_EN], names_shapes[t->kind].plural);
 }
 
+unsigned thing_first(thing_class c) {
+    static const unsigned k_first[] = {[THING_EMOJI] = 0, [THING_SHAPE] = NAMES_KINDS + NAMES_NOVEL_KINDS, [THING_WORD] = THING_NUMBERS - 1, [THING_CLASSES] = THING_NUMBERS};
+    return k_first[c];
+}
+
 unsigned thing_number(const thing *t) {
-    const unsigned n_emoji = NAMES_KINDS + NAMES_NOVEL_KINDS;
-    return t->class == THING_EMOJI ? t->kind : t->class == THING_SHAPE ? n_emoji + t->kind * NAMES_COLOURS + t->colour : THING_NUMBERS - 1;
+    return thing_first(t->class) + (t->class == THING_EMOJI ? t->kind : t->class == THING_SHAPE ? t->kind * NAMES_COLOURS + t->colour : 0);
 }
 
 static thing thing_of(unsigned number) {

@@ -40,7 +40,7 @@ extern const names_colour names_colours[NAMES_COLOURS];
 extern const char *const names_words[];
 extern const size_t names_n_words;
 
-typedef enum thing_class { THING_EMOJI, THING_SHAPE, THING_WORD } thing_class;
+typedef enum thing_class { THING_EMOJI, THING_SHAPE, THING_WORD, THING_CLASSES } thing_class;
 
 /* What an object is, wherever it lies. */
 typedef struct thing {
@@ -59,8 +59,9 @@ void thing_caption(char out[NAMES_TEXT], const thing *t, names_language language
 void thing_plural(char out[NAMES_TEXT], const thing *t);
 /* What is called so in English; false: nothing is. */
 bool thing_parse(thing *t, const char *name);
-/* A number below THING_NUMBERS for each name. */
+/* A number below THING_NUMBERS for each name; those of a class are side by side, from thing_first of it to that of the next. */
 unsigned thing_number(const thing *t);
+unsigned thing_first(thing_class c);
 #define THING_NUMBERS (NAMES_KINDS + NAMES_NOVEL_KINDS + NAMES_SHAPES * NAMES_COLOURS + 1)
 /* "a", "an" */
 const char *names_article(const char *name);

@@ -5,6 +5,8 @@
 
 #include "judge.h"
 
+static const char *const k_classes[THING_CLASSES] = {"emoji", "shapes", "words"};
+
 static double share_of(judge_share s) {
     return s.n ? (double)s.right / (double)s.n : 0;
 }
@@ -28,6 +30,8 @@ static void table_print(const judge *j) {
     if (j->has[SHEET_DETECT]) {
         const detection_figures *d = &j->detect;
         (void)printf("%-12s %-30s %6.3f     mean of %zu classes\n", "detect", "AP50", d->ap50, d->n_classes);
+        for (unsigned c = 0; c < THING_CLASSES; c++)
+            if (j->detect_of[c].n_classes) (void)printf("%-12s %-30s %6.3f     mean of %zu classes\n", "", k_classes[c], j->detect_of[c].ap50, j->detect_of[c].n_classes);
         (void)printf("%-12s %-30s %6.3f     %zu of %zu objects, %zu boxes\n", "", "mean IoU of matched boxes", d->mean_iou, d->n_matched, d->n_objects, d->n_answers);
     }
     share_print("", "answers to what is absent", j->present[SHEET_DETECT]);
@@ -61,7 +65,10 @@ static json_t *answers_json(const judge *j) {
 
 static json_t *detect_json(const judge *j) {
     const detection_figures *d = &j->detect;
-    return json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:o}", "ap50", d->ap50, "mean_iou", d->mean_iou, "matched", (json_int_t)d->n_matched, "objects", (json_int_t)d->n_objects, "boxes",
+    json_t *of = json_object();
+    for (unsigned c = 0; c < THING_CLASSES; c++)
+        if (j->detect_of[c].n_classes) (void)json_object_set_new(of, k_classes[c], json_real(j->detect_of[c].ap50));
+    return json_pack("{s:f, s:o, s:f, s:I, s:I, s:I, s:I, s:o}", "ap50", d->ap50, "ap50_of", of, "mean_iou", d->mean_iou, "matched", (json_int_t)d->n_matched, "objects", (json_int_t)d->n_objects, "boxes",
                      (json_int_t)d->n_answers, "classes", (json_int_t)d->n_classes, "false_positives", share_json(j->present[SHEET_DETECT]));
 }
 
