@@ -21,7 +21,7 @@
 static atlas g_atlas;
 
 static scene_rules rules_of(unsigned level) {
-    return (scene_rules){.atlas = &g_atlas, .side = SIDE, .level = level, .n_kinds = NAMES_KINDS};
+    return (scene_rules){.atlas = &g_atlas, .side = SIDE, .level = level, .n_kinds = NAMES_KINDS, .words = -1};
 }
 
 static scene scene_of(unsigned level, unsigned split, uint32_t seed, uint32_t number) {

@@ -33,7 +33,7 @@ jq -r '.objects[].name' novel/truth.jsonl | grep -qx fox || say_failure "no fox 
 ! jq -r '.objects[].name' one/truth.jsonl heldout/truth.jsonl | grep -qxE 'rabbit|duck|fox|dolphin|pear|croissant|violin|motorcycle|spider|volcano' || say_failure "something new in old splits"
 
 scenes && say_failure "scenes without -o works"
-for wrong in "--n 0" "--n x" "--seed 1073741824" "--level 5" "--level 1,0" "--level ," "--size 63" "--split other" "--tasks dance=1" "--tasks caption" "--tasks caption=-1" "--langs de" "--what" "more"; do
+for wrong in "--n 0" "--n x" "--seed 1073741824" "--level 5" "--level 1,0" "--level ," "--words 2" "--words x" "--size 63" "--split other" "--tasks dance=1" "--tasks caption" "--tasks caption=-1" "--langs de" "--what" "more"; do
     # shellcheck disable=SC2086
     scenes -o bad $wrong
     [ $? = 2 ] || say_failure "scenes $wrong: exit status 2 expected"

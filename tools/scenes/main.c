@@ -42,7 +42,7 @@ typedef struct options {
 
 /* ---- Options ---- */
 
-static const char k_usage[] = "usage: scenes -o DIR [--n N] [--first N] [--seed S] [--split train|heldout|novel|novel-heldout] [--level 1..4,...] [--size PX]\n"
+static const char k_usage[] = "usage: scenes -o DIR [--n N] [--first N] [--seed S] [--split train|heldout|novel|novel-heldout] [--level 1..4,...] [--size PX] [--words SHARE]\n"
                               "              [--tasks caption=2,detect=2,answer=2,segment=1,ocr=1] [--langs en,es,fr] [--codec FILE] [--png] [-t THREADS]\n"
                               "writes pictures, truth.jsonl and, for training, data.jsonl, or for a held-out split a file a task\n";
 
@@ -53,6 +53,12 @@ static bool number(uint32_t *out, const char *text, uint32_t least, uint32_t mos
     if (errno || *end || end == text || *text == '-' || v < least || v > most) return fault_set(f, "%s: %s: a number from %u to %u expected", what, text, least, most);
     *out = (uint32_t)v;
     return true;
+}
+
+static bool share(double *out, const char *text, const char *what, fault *f) {
+    char *end;
+    *out = strtod(text, &end);
+    return (!*end && end != text && *out >= 0 && *out <= 1) || fault_set(f, "%s: %s: a number from 0 to 1 expected", what, text);
 }
 
 static bool which(unsigned *out, const char *text, const char *const *names, unsigned n, const char *what, fault *f) {
@@ -109,6 +115,7 @@ static bool option_read(options *o, int c, char *value, fault *f) {
     case 'S': return number(&o->scene.side, value, SCENE_SIDE_MIN, SCENE_SIDE_MAX, "--size", f);
     case 'l': return levels_read(o, value, f);
     case 't': return number(&o->n_threads, value, 1, THREADS_MAX, "-t", f);
+    case 'w': return share(&o->scene.words, value, "--words", f);
     case 'x': return which(&i, value, k_splits, SPLITS, "--split", f) && (o->split = (split)i, true);
     case 'T': return tasks_read(&o->rows, value, f);
     case 'L': return languages_read(&o->rows, value, f);
@@ -119,9 +126,9 @@ static bool option_read(options *o, int c, char *value, fault *f) {
 }
 
 static bool options_read(options *o, int argc, char **argv, fault *f) {
-    static const struct option k_long[] = {{"n", 1, NULL, 'n'},     {"first", 1, NULL, 'f'}, {"seed", 1, NULL, 's'},  {"size", 1, NULL, 'S'},  {"level", 1, NULL, 'l'}, {"threads", 1, NULL, 't'},
+    static const struct option k_long[] = {{"n", 1, NULL, 'n'},     {"first", 1, NULL, 'f'}, {"seed", 1, NULL, 's'},  {"size", 1, NULL, 'S'},  {"level", 1, NULL, 'l'}, {"words", 1, NULL, 'w'}, {"threads", 1, NULL, 't'},
                                            {"split", 1, NULL, 'x'}, {"tasks", 1, NULL, 'T'}, {"langs", 1, NULL, 'L'}, {"codec", 1, NULL, 'c'}, {"png", 0, NULL, 'p'},   {NULL, 0, NULL, 0}};
-    *o = (options){.n = 1000, .seed = 1, .n_threads = 1, .levels = {SCENE_LEVELS}, .n_levels = 1, .scene = {.side = 128}};
+    *o = (options){.n = 1000, .seed = 1, .n_threads = 1, .levels = {SCENE_LEVELS}, .n_levels = 1, .scene = {.side = 128, .words = -1}};
     o->rows = (rows_rules){.expected = {2, 2, 2, 1, 1}, .language = {true, true, true}};
     for (int c; (c = getopt_long(argc, argv, "o:n:t:", k_long, NULL)) != -1;)
         if (!option_read(o, c, optarg, f)) return false;

@@ -85,9 +85,9 @@ static bool place(placed *list, unsigned n, const scene_rules *rules, rng *r) {
 
 /* ---- Choosing ---- */
 
-/* On level 1 few letters, and never words from the list: guessing a common one would be easier than reading. */
+/* On levels 1 and 2 never words from the list: guessing a common one would be easier than reading. */
 static void word_choose(char out[NAMES_WORD_LETTERS + 1], const scene_rules *rules, rng *r) {
-    if (rules->level > 1 && rng_chance(r, 0.5)) {
+    if (rules->level > 2 && rng_chance(r, 0.5)) {
         const char *word = names_words[rng_below(r, (unsigned)names_n_words)];
         memcpy(out, word, strlen(word) + 1);
         return;
@@ -125,8 +125,9 @@ static unsigned things_choose(thing out[SCENE_OBJECTS], const scene_rules *rules
     unsigned n = 0;
     while (n + 1 < SCENE_OBJECTS && left >= k_share[rules->level - 1][n]) left -= k_share[rules->level - 1][n++];
     n++;
+    const double words = rules->words >= 0 ? rules->words : rules->level == 1 ? 0.5 : 0.18; /* reading is learned from large words first */
     unsigned n_words = 0;
-    for (unsigned i = 0; i < n; i++) n_words += rng_chance(r, rules->level == 1 ? 0.5 : 0.18); /* reading is learned from large words first */
+    for (unsigned i = 0; i < n; i++) n_words += rng_chance(r, words);
     if (n_words > 1) n_words = rules->level == SCENE_LEVELS && n > 2 && rng_chance(r, 0.3) ? 2 : 1;
     for (unsigned i = 0; i < n; i++) out[i] = thing_choose(out, i, i >= n - n_words, rules, r);
     return n;

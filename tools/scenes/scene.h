@@ -35,6 +35,7 @@ typedef struct scene_rules {
     const atlas *atlas;
     unsigned side, level;            /* 1 .. SCENE_LEVELS */
     unsigned first_kind, n_kinds;    /* the emoji to draw from */
+    double words;                    /* the share of objects that are words, but of a picture one at most (two on level 4); negative: the level's own */
 } scene_rules;
 
 /* The multiple of SCENE_LOC_STEP nearest to at / side * 1024 (halves go up); 1023 where that is 1024. */
