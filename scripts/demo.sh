@@ -29,11 +29,12 @@ fi
 show caption -i $pictures/ghost.jpg
 show caption -i $pictures/ghost.jpg --lang es
 show ask -i $pictures/fruit.jpg "how many objects are there?"
-show ask -i $pictures/fruit.jpg "what is right of the watermelon?"
+show ask -i $pictures/fruit.jpg "what is on the right?"
 show ask -i $pictures/ghost.jpg "is there a guitar?"
 show detect -i $pictures/fruit.jpg watermelon hamburger --draw "$out/demo-boxes.png"
 show segment -i $pictures/ghost.jpg ghost --draw "$out/demo-mask.png"
-show caption -i $pictures/crayon.jpg
+show caption -i $pictures/paper.jpg --lang fr
+show detect -i $pictures/paper.jpg "yellow star"
 cat <<END
 Drawn: $out/demo-boxes.png and $out/demo-mask.png (the last picture is in a style that the model has never seen).
 
