@@ -11,7 +11,7 @@ nothing_but
 if [ -n "$BUILTIN_MODEL" ]; then
     [ ! -s err ] || say_failure "demo.sh: something on stderr"
     # What it is asked is answered rightly, in the picture's own words
-    sed -n '/^\$.*\(caption\|ask\)/{n;p;}' out >answers
+    sed -n '/^\$.* \(caption\|ask\) /{n;p;}' out >answers
     printf '%s\n' "ghost and guitar" "fantasma y guitarra" 3 hamburger yes "carré bleu, étoile jaune et cœur rouge" | diff - answers >differences || say_failure "demo.sh: $(cat differences)"
     [ "$(grep -cE '^  [0-9]  (watermelon|hamburger|ghost|yellow star) ' out)" = 4 ] || say_failure "demo.sh: not the four objects that are there"
     ! grep -q RANDOM out || say_failure "demo.sh: not with the model inside the program"
