@@ -55,4 +55,9 @@ while read -r name level pictures tasks options; do
 done <"$stages"
 # shellcheck disable=SC2086 # words
 cat $logs >"$dir/log.jsonl"
+if [ -z "${START:-}" ]; then # its rows of words that never occurred were apart when it began
+    rm -rf "$dir/spread"
+    "${PYTHON:-python3}" "$root/tools/spread_unused_rows.py" "$model" "$dir/spread"
+    model=$dir/spread
+fi
 "$bin/paligemma" quantize -m "$model" -o "$dir/paligemma-tiny.gguf" --dtype q8
