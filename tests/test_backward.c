@@ -16,6 +16,7 @@
 #include "tensor/act.h"
 #include "tensor/linear.h"
 #include "tensor/norm.h"
+#include "tensor/pairs.h"
 #include "tensors.h"
 
 static void assert_near(const char *what, const float *got, const double *want, size_t n) {
@@ -26,15 +27,18 @@ static void assert_near(const char *what, const float *got, const double *want, 
 
 /* ---- Linear ---- */
 
-/* A sum of k products in f32 errs by at most k 2^-24 of the sum of their sizes, and of what it is added to. */
-static void assert_sum(const char *what, double got, double start, double sum, double size, size_t k) {
-    if (!(fabs(got - start - sum) <= (double)(k + 2) * 0x1p-24 * (size + fabs(start)))) fail_msg("%s: %g, not %g", what, got, start + sum);
+/* A sum of k products in f32 errs by at most k 2^-24 of the sum of their sizes, and of what it is added to; with operands of 16 bits
+ * (pairs) also by 2^-7 of the first: 2^-9 for an operand in bf16, or 2^-11 for one in f16 and for each of 16 sums in f16. */
+static void assert_sum(const char *what, double got, double start, double sum, double size, size_t k, bool pairs) {
+    if (!(fabs(got - start - sum) <= (double)(k + 2) * 0x1p-24 * (size + fabs(start)) + (pairs ? 0x1p-7 * size : 0)))
+        fail_msg("%s: %g, not %g", what, got, start + sum);
 }
 
 static void linear_check(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype, linear_op op) {
     operand w = random_operand(n, k, dtype, 5 * n + k);
     float *dy = random_floats(m * n, 1, 1), *x = random_floats(m * k, 2, 1), *dx = random_floats(m * k, 3, 1), *dw = random_floats(n * k, 4, 1);
     float *db = random_floats(n, 5, 1), *dx0 = random_floats(m * k, 3, 1), *dw0 = random_floats(n * k, 4, 1), *db0 = random_floats(n, 5, 1);
+    const bool pairs = e->k->panel_pairs && m > LINEAR_FEW_ROWS && pairs_wanted(e->k, &w.m);
     assert_int_equal(linear_backward(e, dx, &(linear_grad){dw, db, NULL}, dy, x, &w.m, m, op), PALI_OK);
     for (size_t r = 0; r < m; r++) {
         for (size_t c = 0; c < k; c++) {
@@ -44,7 +48,7 @@ static void linear_check(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype
                 sum += term;
                 size += fabs(term);
             }
-            assert_sum("dx", (double)dx[r * k + c], op == LINEAR_ADD ? (double)dx0[r * k + c] : 0, sum, size, n);
+            assert_sum("dx", (double)dx[r * k + c], op == LINEAR_ADD ? (double)dx0[r * k + c] : 0, sum, size, n, pairs);
         }
     }
     for (size_t j = 0; j < n; j++) {
@@ -56,13 +60,13 @@ static void linear_check(exec *e, size_t m, size_t n, size_t k, pali_dtype dtype
                 sum += term;
                 size += fabs(term);
             }
-            assert_sum("dw", (double)dw[j * k + c], (double)dw0[j * k + c], sum, size, m);
+            assert_sum("dw", (double)dw[j * k + c], (double)dw0[j * k + c], sum, size, m, false);
         }
         for (size_t r = 0; r < m; r++) {
             bias += (double)dy[r * n + j];
             bias_size += fabs((double)dy[r * n + j]);
         }
-        assert_sum("db", (double)db[j], (double)db0[j], bias, bias_size, m);
+        assert_sum("db", (double)db[j], (double)db0[j], bias, bias_size, m, false);
     }
     /* What is frozen is not touched, and changes nothing of the rest. */
     memcpy(dw0, dw, n * k * sizeof *dw);
@@ -89,6 +93,10 @@ static void linear_shapes(exec *e) {
             pali_dtype dtype = (pali_dtype)(PALI_DTYPE_F32 + (a + b) % 3);
             linear_check(e, ms[a], shapes[b][0], shapes[b][1], dtype, (a ^ b) & 1 ? LINEAR_ADD : LINEAR_SET);
         }
+    for (int dtype = PALI_DTYPE_BF16; dtype <= PALI_DTYPE_F16; dtype++) { /* so many weights that they may be taken in pairs */
+        linear_check(e, LINEAR_FEW_ROWS, 530, 515, (pali_dtype)dtype, LINEAR_SET);
+        linear_check(e, LINEAR_FEW_ROWS + 1, 530, 515, (pali_dtype)dtype, LINEAR_ADD);
+    }
     for (int dtype = PALI_DTYPE_F32; dtype <= PALI_DTYPE_Q4_K; dtype++) /* every way to store weights; an odd end of a block */
         linear_check(e, 30, 40, dtype == PALI_DTYPE_Q4_K ? 512 : 300, (pali_dtype)dtype, LINEAR_SET);
     assert_int_equal(linear_backward(e, NULL, NULL, NULL, NULL, &(mat){.rows = 3, .cols = 3}, 0, LINEAR_SET), PALI_OK);

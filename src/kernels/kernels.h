@@ -47,6 +47,8 @@ typedef struct kernels {
     /* nr such words, then element (i / 2) * nr + j with elements i (low half) and i + 1 (high half) of row j. */
     /* (NF4, FP4: weights that are rounded to a type which has such panels) */
     void (*panel_rows_pairs[KERNELS_N_DTYPES])(uint32_t *panel, const void *w, size_t ld, size_t n, size_t k);
+    /* The same of a panel of floats [k, nr], whatever they were before (backward, where rows of W are the panel's). */
+    void (*panel_pairs)(uint32_t *out, const float *panel, size_t k);
     /* Rows of x, header included, lie ldx words apart. */
     void (*gemm_panel_pairs)(float *c, size_t ldc, const uint32_t *x, size_t ldx, const uint32_t *panel, size_t m, size_t n,
                              size_t k_pairs, bool accumulate);

@@ -20,13 +20,12 @@
 
 #include "kernels/blocks_plain.h"
 #include "tensor/dropout.h"
+#include "tensor/pairs.h"
 
-#define FEW_ROWS 8u              /* up to here streaming beats expanding panels (measured) */
 #define FEW_ROWS_BLOCKS 3u       /* the same for block-quantized weights, whose panels are cheap (a guess by counts of instructions) */
 #define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
 #define PANEL_BYTES 98304u       /* of a panel: all of x runs over it from L2 at full speed; 290 KiB ran at 60 % */
 #define PANEL_BLOCKS 16u         /* of block-quantized weights: 20 KiB at 32 outputs stay in L1 while x streams from L2 */
-#define PAIRS_MIN_WEIGHTS 262144u /* smaller matrices gain nothing from 16-bit products and keep x in full precision */
 #define GROUP_MAX 4u             /* panels per task at most: their block of x stays in L2 while they take turns on it */
 #define BLOCK_M_MIN 48u          /* rows per task at least, or the panel is not worth expanding */
 
@@ -59,16 +58,6 @@ static size_t panel_step(const kernels *kn, size_t k, bool pairs) {
     size_t max = pairs ? PANEL_BYTES / (kn->nr * sizeof(uint16_t)) - 16 : PANEL_BYTES / (kn->nr * sizeof(float));
     size_t n_blocks = (k + max - 1) / max;
     return ((k + n_blocks - 1) / n_blocks + 15) & ~(size_t)15;
-}
-
-/* Words of a block of a row of x, and of a row. The headers also keep the rows of a tile, often 4096 bytes long, from sharing
- * one L1 set. */
-static size_t pairs_block(size_t step) {
-    return KERNELS_PAIRS_HEADER + step / 2;
-}
-
-static size_t pairs_ld(size_t k, size_t step) {
-    return (k + step - 1) / step * pairs_block(step);
 }
 
 /* c [m, n] (ldc) = or += rows m0.. of x times rows j0..j0+n of w. */
@@ -197,17 +186,7 @@ static void product_task(void *context, size_t task, size_t worker) {
     }
 }
 
-/* Both round into the place that x_pairs or x_blocks will point to. */
-static void pairs_rows(const exec *e, void *context, size_t begin, size_t end) {
-    const product *p = context;
-    size_t k = p->w->cols, step = p->step;
-    for (size_t r = begin; r < end; r++) {
-        uint32_t *out = (uint32_t *)p->rounded + r * pairs_ld(k, step);
-        for (size_t k0 = 0; k0 < k; k0 += step, out += pairs_block(step))
-            e->k->pairs_x(out, p->x + r * k + k0, k - k0 < step ? k - k0 : step);
-    }
-}
-
+/* Rounds into the place that x_blocks will point to. */
 static void blocks_rows(const exec *e, void *context, size_t begin, size_t end) {
     const product *p = context;
     size_t k = p->w->cols, ldx = x_row_bytes(k);
@@ -242,11 +221,6 @@ static pali_status lora_inputs(product *p, const float **out, const mat *w, floa
     return PALI_OK;
 }
 
-/* Codes that are rounded to a 16-bit type are taken as weights of that type would be. */
-static bool has_pairs(const kernels *kn, const mat *w) {
-    return kn->panel_rows_pairs[w->dtype] && (!w->codes || kn->panel_rows_pairs[w->codes->rounding]);
-}
-
 /* Chooses the way, cuts the work into tasks, and says what scratch that takes. */
 static exec_need product_plan(product *p) {
     const kernels *kn = p->e->k;
@@ -254,7 +228,7 @@ static exec_need product_plan(product *p) {
     exec_need need = {0};
     bool blocks = dtype_is_blocks(p->w->dtype); /* both ways give the same bits: the number of rows may decide */
     linear_op alone = p->op & LINEAR_ALONE;
-    p->lora_stream = p->m <= FEW_ROWS || alone;
+    p->lora_stream = p->m <= LINEAR_FEW_ROWS || alone;
     p->stream = blocks ? p->m <= FEW_ROWS_BLOCKS : p->lora_stream;
     p->op &= ~(unsigned)LINEAR_ALONE;
     p->rounding = ROUND_NONE;
@@ -273,7 +247,7 @@ static exec_need product_plan(product *p) {
         p->tile_n = nr * (group < 1 ? 1 : group > GROUP_MAX ? GROUP_MAX : group);
         p->tile_m = (p->m + cuts - 1) / cuts;
         if (p->tile_m < BLOCK_M_MIN) p->tile_m = BLOCK_M_MIN;
-        bool pairs = n * k >= PAIRS_MIN_WEIGHTS && has_pairs(kn, p->w) && (!p->up || has_pairs(kn, p->up));
+        bool pairs = pairs_wanted(kn, p->w) && (!p->up || pairs_wanted(kn, p->up));
         p->step = panel_step(kn, k, pairs);
         if (pairs) {
             p->rounding = ROUND_PAIRS;
@@ -304,7 +278,7 @@ static pali_status product_run(product *p) {
         exec_rows(e, p->m, k, blocks_rows, p);
         p->x_blocks = p->rounded;
     } else if (p->rounding == ROUND_PAIRS) {
-        exec_rows(e, p->m, k, pairs_rows, p);
+        pairs_round(e, p->rounded, p->x, p->m, k, p->step);
         p->x_pairs = p->rounded;
     }
     if (need.worker) STATUS_TRY(exec_worker_scratch(e, need.worker));

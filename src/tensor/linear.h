@@ -5,6 +5,8 @@
 #include "tensor/exec.h"
 #include "tensor/mat.h"
 
+#define LINEAR_FEW_ROWS 8u /* up to here streaming rows of weights beats expanding panels (measured) */
+
 typedef enum linear_op {
     LINEAR_SET, /* y  = x W^T + b */
     LINEAR_ADD, /* y += x W^T + b: residual connections */
@@ -36,7 +38,7 @@ typedef struct linear_grad {
 
 /* Backward of y = x W^T + b, given dy [m, w->rows]: dx [m, w->cols] = dy W (LINEAR_SET) or += (LINEAR_ADD), W with its adapters. dx
  * NULL: not wanted; g NULL: all is frozen, and x not looked at. The weights are exactly those of the forward: quantized ones are
- * expanded, and nothing is rounded but sums in f32. */
+ * expanded, and nothing is rounded but sums in f32, unless the forward itself is a product in 16-bit floats (pairs.h): then so is dx. */
 pali_status linear_backward(exec *e, float *dx, const linear_grad *g, const float *dy, const float *x, const mat *w, size_t m, linear_op op);
 /* Adds what that needs. */
 void linear_backward_need(exec_need *need, exec *e, const mat *w, size_t m);

@@ -2,12 +2,14 @@
  *
  *   dx = dy W      tasks of TILE_COLS columns of W: STEP of its rows at a time are expanded into panels that stay in L2, as they
  *                  lie, because here W is the right-hand side and needs no transposing; a block of rows of dy runs over them
+ *                  (where the forward is one in 16-bit floats, pairs.h, this is too: dy is rounded by rows, panels when they are made)
  *   dw += dy^T x   tasks of TILE_ROWS by TILE_COLS weights, or less where that makes too few: STEP rows of dy, transposed, run over
  *                  panels of as many rows of x
  *
  * A sum has one order (rows of W, or of x, ascending), however the work was cut. */
 #include "tensor/dropout.h"
 #include "tensor/linear.h"
+#include "tensor/pairs.h"
 
 #define TILE_COLS 256u   /* a whole block of every type of weights */
 #define TILE_ROWS 192u   /* of dw: transposed dy, 192 KiB, stays in L2 */
@@ -24,6 +26,7 @@ typedef struct job {
     exec *e;
     float *out;
     const float *dy, *x;
+    const uint32_t *dy_pairs; /* [m, pairs_ld] dy in 16-bit pairs, in blocks of STEP; NULL: use dy */
     const mat *w;
     size_t m, n, k, tile_m, n_tiles;
     size_t tile_rows, tile_cols; /* of dw; of db columns alone */
@@ -55,19 +58,32 @@ static void panels_make(const job *p, float *panels, float *rows, size_t i0, siz
     }
 }
 
+/* Words of a panel of n rows in pairs; 64-aligned panels follow each other. */
+static size_t pairs_panel(const kernels *kn, size_t n) {
+    return (1 + (n + 1) / 2) * kn->nr;
+}
+
 static void x_task(void *context, size_t task, size_t worker) {
     const job *p = context;
     const kernels *kn = p->e->k;
     size_t j0 = task % p->n_tiles * TILE_COLS, m0 = task / p->n_tiles * p->tile_m;
-    size_t cols = min_of(p->k - j0, TILE_COLS), m = min_of(p->m - m0, p->tile_m);
+    size_t cols = min_of(p->k - j0, TILE_COLS), m = min_of(p->m - m0, p->tile_m), ld = pairs_ld(p->n, STEP);
     float *panels = p->e->worker[worker].data, *rows = panels + TILE_COLS * STEP;
+    uint32_t *pairs = (uint32_t *)(void *)(rows + TILE_COLS * EXPAND_ROWS);
     for (size_t i = 0; i < p->n; i += STEP) {
         size_t n = min_of(p->n - i, STEP);
         panels_make(p, panels, rows, i, n, j0, cols);
+        for (size_t j = 0; j < cols && p->dy_pairs; j += kn->nr) kn->panel_pairs(pairs + j / kn->nr * pairs_panel(kn, n), panels + j * n, n);
         for (size_t r = m0; r < m0 + m; r += BLOCK_M)
-            for (size_t j = 0; j < cols; j += kn->nr)
-                kn->gemm_panel(p->out + r * p->k + j0 + j, p->k, p->dy + r * p->n + i, p->n, panels + j * n, min_of(m0 + m - r, BLOCK_M),
-                               min_of(cols - j, kn->nr), n, p->accumulate || i > 0);
+            for (size_t j = 0; j < cols; j += kn->nr) {
+                float *c = p->out + r * p->k + j0 + j;
+                const size_t block = min_of(m0 + m - r, BLOCK_M), nj = min_of(cols - j, kn->nr);
+                const bool accumulate = p->accumulate || i > 0;
+                if (p->dy_pairs)
+                    kn->gemm_panel_pairs(c, p->k, p->dy_pairs + r * ld + i / STEP * pairs_block(STEP), ld, pairs + j / kn->nr * pairs_panel(kn, n), block, nj, (n + 1) / 2, accumulate);
+                else
+                    kn->gemm_panel(c, p->k, p->dy + r * p->n + i, p->n, panels + j * n, block, nj, n, accumulate);
+            }
     }
 }
 
@@ -97,7 +113,13 @@ static void b_task(void *context, size_t task, size_t worker) {
 
 static size_t worker_bytes(const exec *e) {
     size_t for_x = TILE_COLS * (STEP + EXPAND_ROWS), for_w = TILE_ROWS * DYT_LD + STEP * e->k->nr;
+    if (e->k->panel_pairs) for_x += TILE_COLS / e->k->nr * pairs_panel(e->k, STEP);
     return (for_x > for_w ? for_x : for_w) * sizeof(float);
+}
+
+/* Bytes of dy in pairs, or 0. */
+static size_t pairs_bytes(const exec *e, const mat *w, size_t m) {
+    return m > LINEAR_FEW_ROWS && e->k->panel_pairs && pairs_wanted(e->k, w) ? m * pairs_ld(w->rows, STEP) * sizeof(uint32_t) : 0;
 }
 
 /* Even tiles of dw, [n, k], and how many side by side. */
@@ -121,6 +143,11 @@ static pali_status base_backward(exec *e, float *dx, const linear_grad *g, const
     STATUS_TRY(exec_worker_scratch(e, worker_bytes(e)));
     p.n_tiles = (p.k + TILE_COLS - 1) / TILE_COLS;
     if (dx) {
+        const size_t bytes = pairs_bytes(e, w, m); /* of adapters 0: their shared scratch is in use */
+        uint32_t *pairs = bytes ? mem_scratch_get(&e->shared, bytes, 1) : NULL;
+        if (bytes && !pairs) return status_no_memory(bytes);
+        if (pairs) pairs_round(e, pairs, dy, m, p.n, STEP);
+        p.dy_pairs = pairs;
         size_t cuts = (exec_n_tasks(e, 4) + p.n_tiles - 1) / p.n_tiles;
         p.tile_m = (m + cuts - 1) / cuts;
         if (p.tile_m < BLOCK_M_MIN) p.tile_m = BLOCK_M_MIN;
@@ -185,6 +212,7 @@ pali_status linear_backward(exec *e, float *dx, const linear_grad *g, const floa
 
 void linear_backward_need(exec_need *need, exec *e, const mat *w, size_t m) {
     exec_need_grow(&need->worker, worker_bytes(e));
+    exec_need_grow(&need->shared, pairs_bytes(e, w, m));
     for (const lora *l = w->lora; l; l = l->next) {
         linear_need(need, e, &l->a, NULL, m, LINEAR_SET);
         exec_need_grow(&need->shared, lora_floats(l, m) * sizeof(float));

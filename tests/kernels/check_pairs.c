@@ -87,6 +87,19 @@ void check_pairs_error(bool print) {
     }
 }
 
+/* f32: by way of a panel of floats, which are then rounded as f16 weights are, or to bf16. */
+static void panel_make(uint32_t *panel, const typed_weights *w, int dtype, size_t n, size_t k) {
+    if (dtype != PALI_DTYPE_F32) {
+        g_k->panel_rows_pairs[dtype](panel, w->data, k, n, k);
+        return;
+    }
+    size_t bytes = k * g_k->nr * sizeof(float);
+    float *plain = guarded_new(bytes, 0);
+    g_k->panel_rows[dtype](plain, w->data, k, n, k);
+    g_k->panel_pairs(panel, plain, k);
+    guarded_free(plain, bytes, 0);
+}
+
 static void check_gemm_pairs(size_t m, size_t n, size_t k, int dtype, bool accumulate) {
     size_t nr = g_k->nr, pairs = (k + 1) / 2, ldx = KERNELS_PAIRS_HEADER + (k + 15) / 16 * 8, ldc = n + 5;
     size_t x_bytes = m * ldx * sizeof(uint32_t), panel_bytes = (1 + pairs) * nr * sizeof(uint32_t);
@@ -96,13 +109,13 @@ static void check_gemm_pairs(size_t m, size_t n, size_t k, int dtype, bool accum
     int good = 1, same = 1;
     for (size_t i = 0; i < m * k; i++) a[i] = activation(i % k) * (i / k % 5 == 4 ? 0 : ldexpf(1, (int)(i / k) * 6 - 30));
     for (size_t i = 0; i < n * k; i++) { /* rows, and columns in a row, of very different size */
-        int row = (int)(i / k % 4) * (dtype == PALI_DTYPE_BF16 ? 20 : 2), column = i % k % 5 == 4 ? (int)(i % k % 17) : 0;
+        int row = (int)(i / k % 4) * (dtype == PALI_DTYPE_F16 ? 2 : 20), column = i % k % 5 == 4 ? (int)(i % k % 17) : 0;
         weights_set(&w, i, dtype, ldexpf(w.values[i], row - column - 8));
     }
     memcpy(before, c, m * ldc * sizeof *c);
     memset(panel, 0xff, panel_bytes); /* NaN, were it not written */
     for (size_t r = 0; r < m; r++) g_k->pairs_x(x + r * ldx, a + r * k, k);
-    g_k->panel_rows_pairs[dtype](panel, w.data, k, n, k);
+    panel_make(panel, &w, dtype, n, k);
     g_k->gemm_panel_pairs(c, ldc, x, ldx, panel, m, n, pairs, accumulate);
     for (size_t r = 0; r < m; r++) {
         for (size_t j = 0; j < ldc; j++) {
@@ -111,11 +124,11 @@ static void check_gemm_pairs(size_t m, size_t n, size_t k, int dtype, bool accum
             if (j >= n) {
                 good &= c[r * ldc + j] == start;
             } else if (g_k->level == CPU_AVX512_FP16) {
-                float plain = plain_f16(a + r * k, w.values + j * k, k, dtype == PALI_DTYPE_F16);
+                float plain = plain_f16(a + r * k, w.values + j * k, k, dtype != PALI_DTYPE_BF16);
                 good &= c[r * ldc + j] == (accumulate ? start + plain : plain);
             } else {
                 for (size_t i = 0; i < k; i++) {
-                    double term = (double)half_from_bf16(half_to_bf16(a[r * k + i])) * (double)w.values[j * k + i];
+                    double term = (double)half_from_bf16(half_to_bf16(a[r * k + i])) * (double)half_from_bf16(half_to_bf16(w.values[j * k + i]));
                     sum += term;
                     size += fabs(term);
                 }
@@ -148,7 +161,7 @@ static void check_pairs_nan(int dtype) {
         a[k + 7] = kind ? NAN : INFINITY;
         weights_set(&w, k + 9, dtype, a[k + 7]);
         for (size_t r = 0; r < m; r++) g_k->pairs_x(x + r * ldx, a + r * k, k);
-        g_k->panel_rows_pairs[dtype](panel, w.data, k, n, k);
+        panel_make(panel, &w, dtype, n, k);
         g_k->gemm_panel_pairs(c, n, x, ldx, panel, m, n, k / 2, false);
         for (size_t i = 0; i < m * n; i++)
             verdict((i / n == 1 || i % n == 1) != (isfinite(c[i]) != 0), "gemm_panel_pairs passes NaN on", i, (size_t)kind, (size_t)dtype);
@@ -162,8 +175,10 @@ static void check_pairs_nan(int dtype) {
 void check_pairs(void) {
     static const size_t k_n[] = {1, 15, 16, 17, 33, 49, 64}, k_k[] = {1, 2, 5, 31, 33, 64, 130}, k_m[] = {1, 2, 5, 6, 7, 13};
     static const size_t k_model[] = {576, 752, 1152, 4304};
-    for (int dtype = PALI_DTYPE_BF16; dtype <= PALI_DTYPE_F16; dtype++) {
-        if (!g_k->panel_rows_pairs[dtype]) continue;
+    static const int k_types[] = {PALI_DTYPE_F32, PALI_DTYPE_BF16, PALI_DTYPE_F16};
+    for (size_t t = 0; t < sizeof k_types / sizeof k_types[0]; t++) {
+        const int dtype = k_types[t];
+        if (dtype == PALI_DTYPE_F32 ? !g_k->panel_pairs : !g_k->panel_rows_pairs[dtype]) continue;
         for (size_t a = 0; a < sizeof k_n / sizeof k_n[0] && k_n[a] <= g_k->nr; a++)
             for (size_t b = 0; b < sizeof k_k / sizeof k_k[0]; b++)
                 for (size_t c = 0; c < sizeof k_m / sizeof k_m[0]; c++) check_gemm_pairs(k_m[c], k_n[a], k_k[b], dtype, (a + b + c) % 2);

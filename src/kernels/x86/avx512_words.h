@@ -58,6 +58,13 @@ static inline void v_store_bf16(uint16_t *p, vf x) {
 
 #define v_store_f16(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))
 
+/* Lane j: even[j] in the low half, odd[j] in the high one. */
+static inline __m512i pairs_of(const uint16_t even[16], const uint16_t odd[16]) {
+    __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)even));
+    __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)odd));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
 #define vu_zero() _mm512_setzero_si512()
 #define vu_load(p) _mm512_loadu_si512(p)
 #define vu_store(p, x) _mm512_storeu_si512(p, x)

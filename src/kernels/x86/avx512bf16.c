@@ -24,6 +24,16 @@ static void panel_rows_pairs_4bit(uint32_t *panel, const void *w, size_t ld, siz
     codes_pairs_transpose(panel + NR, w, n, k);
 }
 
+static void panel_pairs(uint32_t *out, const float *panel, size_t k) {
+    uint16_t halves[2][VL];
+    for (size_t i = 0; i < k; i += 2)
+        for (size_t j = 0; j < NR; j += VL) {
+            v_store_bf16(halves[0], v_load(panel + i * NR + j));
+            v_store_bf16(halves[1], i + 1 < k ? v_load(panel + (i + 1) * NR + j) : v_zero());
+            vu_store(out + NR + i / 2 * NR + j, pairs_of(halves[0], halves[1]));
+        }
+}
+
 #define TILE_TYPE uint32_t
 #define TILE_VECTOR vu
 #define TILE_BROADCAST(a) _mm512_set1_epi32((int)(a))
@@ -41,5 +51,6 @@ void kernels_fill_avx512bf16(kernels *k) {
     k->panel_rows_pairs[PALI_DTYPE_BF16] = panel_rows_pairs;
     k->panel_rows_pairs[PALI_DTYPE_NF4] = panel_rows_pairs_4bit;
     k->panel_rows_pairs[PALI_DTYPE_FP4] = panel_rows_pairs_4bit;
+    k->panel_pairs = panel_pairs;
     k->gemm_panel_pairs = gemm_panel_pairs;
 }

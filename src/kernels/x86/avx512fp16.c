@@ -89,6 +89,21 @@ static void panel_rows_pairs_4bit(uint32_t *panel, const void *w, size_t ld, siz
         panel_scale_f16(panel, k);
 }
 
+static void panel_pairs(uint32_t *out, const float *panel, size_t k) {
+    uint16_t halves[2][VL];
+    for (size_t j = 0; j < NR; j += VL) {
+        vf largest = v_zero();
+        for (size_t i = 0; i < k; i++) largest = v_max(largest, v_abs(v_load(panel + i * NR + j)));
+        vf shift = v_sub(v_set1(W_TOP - 1), exponents(largest));
+        v_store((float *)(void *)(out + j), v_sub(v_zero(), shift));
+        for (size_t i = 0; i < k; i += 2) {
+            v_store_f16(halves[0], _mm512_scalef_ps(v_load(panel + i * NR + j), shift));
+            v_store_f16(halves[1], i + 1 < k ? _mm512_scalef_ps(v_load(panel + (i + 1) * NR + j), shift) : v_zero());
+            vu_store(out + NR + i / 2 * NR + j, pairs_of(halves[0], halves[1]));
+        }
+    }
+}
+
 #define TILE_TYPE uint32_t
 #define TILE_VECTOR vu
 #define TILE_SUM __m512h
@@ -146,5 +161,6 @@ void kernels_fill_avx512fp16(kernels *k) {
     k->panel_rows_pairs[PALI_DTYPE_F16] = panel_rows_pairs_f16;
     k->panel_rows_pairs[PALI_DTYPE_NF4] = panel_rows_pairs_4bit;
     k->panel_rows_pairs[PALI_DTYPE_FP4] = panel_rows_pairs_4bit;
+    k->panel_pairs = panel_pairs;
     k->gemm_panel_pairs = tiles_run;
 }
