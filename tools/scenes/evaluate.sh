@@ -3,7 +3,8 @@
 #
 # MODEL "builtin" is the one inside the program. Options go to `paligemma run` (--dtype q8, -t 2, --vae FILE ...); --json, first,
 # prints the figures as JSON. Environment: BUILD (default build) is where the programs are; SEED (default 7); LEVEL (default 3);
-# SPLIT heldout or novel-heldout; WORK keeps pictures and answers, and pictures that are there already are asked about again.
+# SIZE of the pictures (default 192, pixels); SPLIT heldout or novel-heldout; WORK keeps pictures and answers, and pictures that are there
+# already are asked about again.
 set -eu
 if [ $# -lt 2 ]; then
     sed -n 's/^# //p' "$0" | head -5 >&2
@@ -25,7 +26,7 @@ if [ -z "${WORK:-}" ]; then
     trap 'rm -rf "$WORK"' EXIT
 fi
 mkdir -p "$WORK/answers"
-[ -s "$WORK/truth.jsonl" ] || "$bin/scenes" -o "$WORK" --n "$number" --seed "${SEED:-7}" --split "${SPLIT:-heldout}" --level "${LEVEL:-3}"
+[ -s "$WORK/truth.jsonl" ] || "$bin/scenes" -o "$WORK" --n "$number" --size "${SIZE:-192}" --seed "${SEED:-7}" --split "${SPLIT:-heldout}" --level "${LEVEL:-3}"
 cd "$WORK"
 for sheet in caption-en caption-es caption-fr answer detect segment ocr; do
     [ -s "$sheet.jsonl" ] || continue

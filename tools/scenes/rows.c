@@ -168,15 +168,17 @@ static unsigned amount(double expected, rng *r) {
     return (unsigned)whole + rng_chance(r, expected - whole);
 }
 
-/* Questions in random order, each kind at most once. */
+/* Questions in random order, each kind at most once but for what is learned last: in training, which of two things is further left. */
+#define MORE_ORDER 3u
+
 typedef struct asking {
-    question_kind left[QUESTION_KINDS];
+    question_kind left[QUESTION_KINDS + MORE_ORDER];
     unsigned n;
 } asking;
 
-static asking asking_start(void) {
-    asking a = {.n = QUESTION_KINDS};
-    for (unsigned i = 0; i < QUESTION_KINDS; i++) a.left[i] = (question_kind)i;
+static asking asking_start(unsigned more_order) {
+    asking a = {.n = QUESTION_KINDS + more_order};
+    for (unsigned i = 0; i < a.n; i++) a.left[i] = i < QUESTION_KINDS ? (question_kind)i : QUESTION_ORDER;
     return a;
 }
 
@@ -219,7 +221,7 @@ static bool train_detections(FILE *out, const char *image, const scene *s, const
 bool rows_train(FILE *out, const char *image, const scene *s, const rows_rules *rules, rng *r) {
     unsigned n[ROWS_TASKS];
     rows_row row;
-    asking a = asking_start();
+    asking a = asking_start(MORE_ORDER);
     for (unsigned i = 0; i < ROWS_TASKS; i++) n[i] = amount(rules->expected[i], r);
     bool fine = train_captions(out, image, s, rules, n[ROWS_CAPTION], r) && train_detections(out, image, s, rules, n[ROWS_DETECT], r);
     for (unsigned i = 0; i < n[ROWS_ANSWER] && fine && asking_next(&row, &a, s, rules, r); i++) fine = rows_write(out, image, &row);
@@ -240,7 +242,7 @@ static bool judge_write(FILE *out, const char *image, const rows_row *row) {
 
 bool rows_judge(FILE *const sheets[ROWS_SHEETS], const char *image, const scene *s, const rows_rules *rules, rng *r) {
     rows_row row;
-    asking a = asking_start();
+    asking a = asking_start(0);
     bool fine = true;
     for (unsigned i = 0; i < NAMES_LANGUAGES && fine; i++) {
         rows_caption(&row, s, (names_language)i);
