@@ -33,6 +33,7 @@ show ask -i $pictures/fruit.jpg "what is on the right?"
 show ask -i $pictures/ghost.jpg "is there a guitar?"
 show detect -i $pictures/fruit.jpg watermelon hamburger --draw "$out/demo-boxes.png"
 show segment -i $pictures/ghost.jpg ghost --draw "$out/demo-mask.png"
+show ocr -i $pictures/exit.jpg
 show caption -i $pictures/paper.jpg --lang fr
 show detect -i $pictures/paper.jpg "yellow star"
 cat <<END

@@ -2,7 +2,7 @@
 . "$SOURCE/tests/cli/lib.sh"
 last="demo.sh"
 sh "$SOURCE/scripts/demo.sh" "$PROGRAM" "$work" >out 2>err </dev/null || say_failure "demo.sh: exit status $?"
-[ "$(grep -c "^\$ $PROGRAM " out)" -ge 9 ] || say_failure "demo.sh: commands are missing"
+[ "$(grep -c "^\$ $PROGRAM " out)" -ge 10 ] || say_failure "demo.sh: commands are missing"
 for name in demo-boxes.png demo-mask.png; do
     [ "$(head -c 4 $name | tail -c 3)" = PNG ] || say_failure "demo.sh: $name is no PNG"
     rm -f $name
@@ -11,8 +11,8 @@ nothing_but
 if [ -n "$BUILTIN_MODEL" ]; then
     [ ! -s err ] || say_failure "demo.sh: something on stderr"
     # What it is asked is answered rightly, in the picture's own words
-    sed -n '/^\$.* \(caption\|ask\) /{n;p;}' out >answers
-    printf '%s\n' "ghost and guitar" "fantasma y guitarra" 3 hamburger yes "carré bleu, étoile jaune et cœur rouge" | diff - answers >differences || say_failure "demo.sh: $(cat differences)"
+    sed -n '/^\$.* \(caption\|ask\|ocr\) /{n;p;}' out >answers
+    printf '%s\n' "ghost and guitar" "fantasma y guitarra" 3 hamburger yes EXIT "carré bleu, étoile jaune et cœur rouge" | diff - answers >differences || say_failure "demo.sh: $(cat differences)"
     [ "$(grep -cE '^  [0-9]  (watermelon|hamburger|ghost|yellow star) ' out)" = 4 ] || say_failure "demo.sh: not the four objects that are there"
     ! grep -q RANDOM out || say_failure "demo.sh: not with the model inside the program"
 fi
