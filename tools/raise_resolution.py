@@ -3,8 +3,8 @@
 
   tools/raise_resolution.py MODEL_DIR OUT_DIR IMAGE_SIZE        (numpy, safetensors)
 
-What the released models do between their stages of 224, 448 and 896 pixels (Steiner et al. 2024, PaliGemma 2, section 3): training goes on
-from here. A position's embedding is the bilinear mean of the old ones around its middle."""
+The released models were trained at 224 pixels before 448 and 896 (Beyer et al. 2024, PaliGemma); so was the embedded one, at lower ones, and training goes
+on from here. A position's embedding is the bilinear mean of the old ones around its middle."""
 import json
 import os
 import shutil
@@ -28,11 +28,11 @@ def edit(path, change):
 
 
 def main(source, out, size):
-    shutil.copytree(source, out, ignore=shutil.ignore_patterns("checkpoint-*", "log.jsonl", "optimizer.safetensors", "train*_state.json"))
-    patch = json.load(open(os.path.join(out, "config.json"), encoding="utf-8"))["vision_config"]["patch_size"]
+    patch = json.load(open(os.path.join(source, "config.json"), encoding="utf-8"))["vision_config"]["patch_size"]
     if size % patch:
         sys.exit(f"{size} is not a multiple of the patch, {patch}")
     side = size // patch
+    shutil.copytree(source, out, ignore=shutil.ignore_patterns("checkpoint-*", "log.jsonl", "optimizer.safetensors", "train*_state.json"))
 
     def config(c):
         c["vision_config"]["image_size"] = size

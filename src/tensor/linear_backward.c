@@ -58,7 +58,7 @@ static void panels_make(const job *p, float *panels, float *rows, size_t i0, siz
     }
 }
 
-/* Words of a panel of n rows in pairs; 64-aligned panels follow each other. */
+/* Words of a panel of n rows in pairs. */
 static size_t pairs_panel(const kernels *kn, size_t n) {
     return (1 + (n + 1) / 2) * kn->nr;
 }
@@ -80,7 +80,8 @@ static void x_task(void *context, size_t task, size_t worker) {
                 const size_t block = min_of(m0 + m - r, BLOCK_M), nj = min_of(cols - j, kn->nr);
                 const bool accumulate = p->accumulate || i > 0;
                 if (p->dy_pairs)
-                    kn->gemm_panel_pairs(c, p->k, p->dy_pairs + r * ld + i / STEP * pairs_block(STEP), ld, pairs + j / kn->nr * pairs_panel(kn, n), block, nj, (n + 1) / 2, accumulate);
+                    kn->gemm_panel_pairs(c, p->k, p->dy_pairs + r * ld + i / STEP * pairs_block(STEP), ld, pairs + j / kn->nr * pairs_panel(kn, n),
+                                         block, nj, (n + 1) / 2, accumulate);
                 else
                     kn->gemm_panel(c, p->k, p->dy + r * p->n + i, p->n, panels + j * n, block, nj, n, accumulate);
             }
