@@ -43,7 +43,7 @@ typedef struct options {
 /* ---- Options ---- */
 
 static const char k_usage[] = "usage: scenes -o DIR [--n N] [--first N] [--seed S] [--split train|heldout|novel|novel-heldout] [--level 1..4,...] [--size PX] [--words SHARE]\n"
-                              "              [--tasks caption=2,detect=2,answer=2,segment=1,ocr=1] [--langs en,es,fr] [--codec FILE] [--png] [-t THREADS]\n"
+                              "              [--tasks caption=2,detect=2,answer=2,segment=1,ocr=1,order=0] [--langs en,es,fr] [--codec FILE] [--png] [-t THREADS]\n"
                               "writes pictures, truth.jsonl and, for training, data.jsonl, or for a held-out split a file a task\n";
 
 static bool number(uint32_t *out, const char *text, uint32_t least, uint32_t most, const char *what, fault *f) {

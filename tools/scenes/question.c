@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-const char *const question_names[QUESTION_KINDS] = {"leftmost", "rightmost", "what", "colour", "shape", "objects", "count", "present", "neighbour", "order", "word"};
+const char *const question_names[QUESTION_LEFT + 1] = {"leftmost", "rightmost", "what", "colour", "shape", "objects", "count", "present", "neighbour", "order", "word", "order"};
 
 thing scene_absent(const scene *s, const scene_rules *rules, rng *r) {
     thing t;
@@ -90,10 +90,10 @@ static bool ask_neighbour(question *q, const scene *s, rng *r) {
     return true;
 }
 
-static bool ask_order(question *q, const scene *s, rng *r) {
+static bool ask_order(question *q, const scene *s, bool always_left, rng *r) {
     const unsigned i = unique_choose(s, r), j = unique_choose(s, r);
     if (i == j) return false; /* also where there is none */
-    const bool left = rng_chance(r, 0.5);
+    const bool left = rng_chance(r, 0.5) || always_left;
     char a[NAMES_TEXT], b[NAMES_TEXT];
     thing_name(a, &s->object[i].what);
     thing_name(b, &s->object[j].what);
@@ -132,7 +132,8 @@ bool question_make(question *q, question_kind kind, const scene *s, const scene_
     case QUESTION_COUNT: ask_count(q, s, rules, r); return true;
     case QUESTION_PRESENT: ask_present(q, s, rules, r); return true;
     case QUESTION_NEIGHBOUR: return ask_neighbour(q, s, r);
-    case QUESTION_ORDER: return ask_order(q, s, r);
+    case QUESTION_ORDER:
+    case QUESTION_LEFT: return ask_order(q, s, kind == QUESTION_LEFT, r);
     default: return ask_word(q, s);
     }
 }

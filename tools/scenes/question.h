@@ -16,10 +16,11 @@ typedef enum question_kind {
     QUESTION_NEIGHBOUR,  /* what is left of the cat? */
     QUESTION_ORDER,      /* is the cat left of the dog? */
     QUESTION_WORD,       /* what word is written? */
-    QUESTION_KINDS
+    QUESTION_KINDS,
+    QUESTION_LEFT = QUESTION_KINDS /* is the cat left of the dog?, never right: not a kind of its own, for training alone */
 } question_kind;
 
-extern const char *const question_names[QUESTION_KINDS];
+extern const char *const question_names[QUESTION_LEFT + 1];
 
 #define QUESTION_TEXT 160u
 

@@ -12,7 +12,7 @@ typedef struct absences {
 
 static const absences k_in_training = {.detect = 0.04, .segment = 0.01, .ocr = 0.03}, k_in_judging = {.detect = 0.2, .segment = 0.08, .ocr = 0.08};
 
-const char *const rows_task_names[ROWS_TASKS] = {"caption", "detect", "answer", "segment", "ocr"};
+const char *const rows_task_names[ROWS_TASKS] = {"caption", "detect", "answer", "segment", "ocr", "order"};
 const char *const rows_sheet_names[ROWS_SHEETS] = {"caption-en", "caption-es", "caption-fr", "answer", "detect", "segment", "ocr"};
 
 /* ---- Text ---- */
@@ -168,17 +168,15 @@ static unsigned amount(double expected, rng *r) {
     return (unsigned)whole + rng_chance(r, expected - whole);
 }
 
-/* Questions in random order, each kind at most once but for what is learned last: in training, which of two things is further left. */
-#define MORE_ORDER 3u
-
+/* Questions in random order, each kind at most once. */
 typedef struct asking {
-    question_kind left[QUESTION_KINDS + MORE_ORDER];
+    question_kind left[QUESTION_KINDS];
     unsigned n;
 } asking;
 
-static asking asking_start(unsigned more_order) {
-    asking a = {.n = QUESTION_KINDS + more_order};
-    for (unsigned i = 0; i < a.n; i++) a.left[i] = i < QUESTION_KINDS ? (question_kind)i : QUESTION_ORDER;
+static asking asking_start(void) {
+    asking a = {.n = QUESTION_KINDS};
+    for (unsigned i = 0; i < a.n; i++) a.left[i] = (question_kind)i;
     return a;
 }
 
@@ -218,13 +216,23 @@ static bool train_detections(FILE *out, const char *image, const scene *s, const
     return true;
 }
 
+/* Which of two things is further left is learned last: "right" turns each answer round, so that while both are asked alike neither the
+ * place of one thing nor the question's words say anything by themselves. Of two things it is asked with "left" alone. */
+static bool order_ask(rows_row *row, const scene *s, const rows_rules *rules, rng *r) {
+    for (unsigned tries = 0; tries < 8; tries++) /* the two things may be drawn as one */
+        if (rows_answer(row, s, rules, s->n == 2 ? QUESTION_LEFT : QUESTION_ORDER, r)) return true;
+    return false;
+}
+
 bool rows_train(FILE *out, const char *image, const scene *s, const rows_rules *rules, rng *r) {
     unsigned n[ROWS_TASKS];
     rows_row row;
-    asking a = asking_start(MORE_ORDER);
+    asking a = asking_start();
     for (unsigned i = 0; i < ROWS_TASKS; i++) n[i] = amount(rules->expected[i], r);
     bool fine = train_captions(out, image, s, rules, n[ROWS_CAPTION], r) && train_detections(out, image, s, rules, n[ROWS_DETECT], r);
     for (unsigned i = 0; i < n[ROWS_ANSWER] && fine && asking_next(&row, &a, s, rules, r); i++) fine = rows_write(out, image, &row);
+    for (unsigned i = 0; i < n[ROWS_ORDER] && fine; i++)
+        if (order_ask(&row, s, rules, r)) fine = rows_write(out, image, &row);
     for (unsigned i = 0, found[SCENE_OBJECTS]; i < n[ROWS_SEGMENT] && rules->codec && fine; i++)
         if (segmentable(found, s) || rng_chance(r, k_in_training.segment)) fine = rows_segment(&row, s, rules, k_in_training.segment, r) && rows_write(out, image, &row);
     rows_ocr(&row, s);
@@ -242,7 +250,7 @@ static bool judge_write(FILE *out, const char *image, const rows_row *row) {
 
 bool rows_judge(FILE *const sheets[ROWS_SHEETS], const char *image, const scene *s, const rows_rules *rules, rng *r) {
     rows_row row;
-    asking a = asking_start(0);
+    asking a = asking_start();
     bool fine = true;
     for (unsigned i = 0; i < NAMES_LANGUAGES && fine; i++) {
         rows_caption(&row, s, (names_language)i);

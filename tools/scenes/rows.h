@@ -15,7 +15,7 @@
 #include "paligemma.h"
 #include "question.h"
 
-typedef enum rows_task { ROWS_CAPTION, ROWS_DETECT, ROWS_ANSWER, ROWS_SEGMENT, ROWS_OCR, ROWS_TASKS } rows_task;
+typedef enum rows_task { ROWS_CAPTION, ROWS_DETECT, ROWS_ANSWER, ROWS_SEGMENT, ROWS_OCR, ROWS_ORDER, ROWS_TASKS } rows_task;
 
 extern const char *const rows_task_names[ROWS_TASKS];
 
