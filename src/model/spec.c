@@ -133,6 +133,7 @@ static void gemma_heads_list(spec *s, place at, gemma_layer *l, const gemma_conf
     spec_tensor *query = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.q_proj.weight", "attn_q.weight", q_name}, &l->q, c->n_heads * h, d);
     spec_tensor *key = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.k_proj.weight", "attn_k.weight", kv_name}, &l->k, c->n_kv_heads * h, d);
     spec_tensor *value = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.v_proj.weight", "attn_v.weight", kv_name}, &l->v, c->n_kv_heads * h, d);
+    key->shared = value->shared = c->n_kv_heads == 1 && c->n_heads > 1;
     npz_axes(query, "021", q);
     npz_axes(key, "021", kv);
     npz_axes(value, "021", kv);
@@ -241,6 +242,7 @@ pali_dtype spec_dtype(const spec_tensor *t, spec_dtypes asked) {
     if (dtype_is_codes(dtype)) return t->matrix && t->n_dims == 2 && t->group != SPEC_EMBED ? dtype : PALI_DTYPE_AUTO;
     if (!t->matrix || !dtype_is_blocks(dtype)) return dtype;
     if (t->n_dims == 4) return PALI_DTYPE_AUTO;
+    if (t->shared) return PALI_DTYPE_Q8_0;
     return dtype == PALI_DTYPE_Q4_K && t->matrix->cols % SUPER_BLOCK ? PALI_DTYPE_Q4_1 : dtype;
 }
 

@@ -46,6 +46,7 @@ expect 0 inspect -m p.gguf --tensors --json
 json_is '[.tensors[] | select(.name | test("vision_tower.*proj.weight|fc")) | select(.shape | length == 2) | .dtype] | unique == ["bf16"]'
 json_is '[.tensors[] | select(.name | test("embed_tokens")) | .dtype] == ["f16"]'
 json_is '[.tensors[] | select(.name | test("mlp.up_proj")) | .dtype] | unique == ["q4_1"]'
+json_is '[.tensors[] | select(.name | test("language_model.*[kv]_proj")) | .dtype] | unique == ["q8_0"]' # all heads share them
 rm -f p.gguf
 
 # overwriting: an existing file yes, whole; the model's own file never, under no name
