@@ -7,7 +7,7 @@
  *   type=bf16       of the model's weights: f32, bf16 or nf4 (of the text model's matrices alone)
  *   method=lora     lora: rank 8; full: the groups of train= themselves, in f32, or `pure` in bf16 alone with gradients in bf16
  *   train=GROUPS    llm.attn or whatever the option of finetune takes; everything but img unless said
- *   optim=adamw     as finetune knows them
+ *   optim=adamw     as finetune knows them; paged=DIR: where the paged ones have their file, in memory without
  *   vision=pixels   features: the tower's are cached; pixels: it runs but is frozen; tower: adapters too, or img is trained
  *   rows=1          of the micro-batch
  *   memory=GB       bound on the whole; what is kept is the plan's choice, unless keep=GB says it
@@ -124,6 +124,7 @@ int main(int argc, char **argv) {
     weights_memory sizes;
     check(optim_options_named(&oo, given(argv, "optim", "adamw")), "optimizer");
     oo.stochastic = what.half_grads;
+    oo.paged_dir = given(argv, "paged", NULL);
     check(exec_init(&e, mo.n_threads), "exec");
     check(n_steps ? model_random_of(&m, &cfg, 1, &mo) : model_outline(&m, &sizes, shape, true, &mo), "model");
     const train_plan_options po = {.what = &what, .optimizer = &oo, .memory_bytes = gigabytes(given(argv, "memory", "0"))};
