@@ -292,7 +292,7 @@ static void forward_bits(exec *e) {
             kv_cache prefix, rest;
             assert_int_equal(kv_init(&prefix, &s->g.cfg, NULL), PALI_OK);
             assert_int_equal(kv_init(&rest, &s->g.cfg, &prefix), PALI_OK);
-            const gemma_segment first = {&prefix, sequences[i].n_prefix, true}, second = {&rest, sequences[i].n_rows - sequences[i].n_prefix, false};
+            const gemma_segment first = {.kv = &prefix, .n_rows = sequences[i].n_prefix, .prefix = true}, second = {.kv = &rest, .n_rows = sequences[i].n_rows - sequences[i].n_prefix};
             assert_int_equal(gemma_forward(e, &s->g, want + row * D, &first, 1), PALI_OK);
             assert_int_equal(gemma_forward(e, &s->g, want + (row + sequences[i].n_prefix) * D, &second, 1), PALI_OK);
             kv_free(&rest);

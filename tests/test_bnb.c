@@ -221,7 +221,7 @@ static float *logits_of(const model *m) {
     check(vit_project(&e, &m->vit, x, vision, n_patches));
     check(gemma_embed(&e, g, x + n_patches * d, ids, TEXT + 1));
     for (size_t step = 0, first = 0, rows = n; step < 2; step++, first += rows, rows = 1) {
-        gemma_segment segment = {&kv, rows, step == 0};
+        gemma_segment segment = {.kv = &kv, .n_rows = rows, .prefix = step == 0};
         float *last = x + (first + rows - 1) * d;
         check(gemma_forward(&e, g, x + first * d, &segment, 1));
         check(gemma_final_norm(&e, g, last, last, 1));

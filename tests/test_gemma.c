@@ -76,7 +76,7 @@ static void fixture_free(fixture *f) {
 }
 
 static void forward_one(exec *e, fixture *f, float *x, kv_cache *kv, size_t n, bool prefix) {
-    gemma_segment s = {kv, n, prefix};
+    gemma_segment s = {.kv = kv, .n_rows = n, .prefix = prefix};
     assert_int_equal(gemma_forward(e, &f->g, x, &s, 1), PALI_OK);
 }
 
@@ -116,7 +116,7 @@ static void check_ways(int generation) {
     for (size_t b = 0; b < 2; b++) assert_int_equal(kv_init(&beams[b], &f.g.cfg, &prefix), PALI_OK);
     for (size_t i = 0; i < SUFFIX; i++) {
         float pair[2][D];
-        gemma_segment s[2] = {{&beams[0], 1, false}, {&beams[1], 1, false}};
+        gemma_segment s[2] = {{.kv = &beams[0], .n_rows = 1}, {.kv = &beams[1], .n_rows = 1}};
         memcpy(pair[0], rows[PREFIX + i], sizeof pair[0]);
         memcpy(pair[1], rows[i], sizeof pair[1]);
         assert_int_equal(gemma_forward(&e, &f.g, pair[0], s, 2), PALI_OK);
@@ -131,7 +131,7 @@ static void check_ways(int generation) {
     assert_int_equal(kv_init(&scored, &f.g.cfg, &prefix), PALI_OK);
     kv_cache other;
     assert_int_equal(kv_init(&other, &f.g.cfg, &prefix), PALI_OK);
-    gemma_segment s[2] = {{&other, 4, false}, {&scored, SUFFIX, false}};
+    gemma_segment s[2] = {{.kv = &other, .n_rows = 4}, {.kv = &scored, .n_rows = SUFFIX}};
     memcpy(z, rows, 4 * sizeof z[0]);
     memcpy(z[4], rows[PREFIX], SUFFIX * sizeof z[0]);
     assert_int_equal(gemma_forward(&e, &f.g, z[0], s, 2), PALI_OK);
@@ -192,7 +192,7 @@ static void test_errors(void **state) {
     assert_int_equal(gemma_embed(&e, &f.g, x, (const int32_t[]){1, V}, 2), PALI_ERR_ARGUMENT);
     assert_int_equal(gemma_embed(&e, &f.g, x, (const int32_t[]){-1}, 1), PALI_ERR_ARGUMENT);
     assert_int_equal(kv_init(&kv, &f.g.cfg, NULL), PALI_OK);
-    gemma_segment s = {&kv, 2, true};
+    gemma_segment s = {.kv = &kv, .n_rows = 2, .prefix = true};
     e.cancel = &stop;
     assert_int_equal(gemma_forward(&e, &f.g, x, &s, 1), PALI_ERR_CANCELLED);
     assert_int_equal(kv.len, 0);

@@ -74,7 +74,7 @@ static float *case_rows(fixture *f, const json_t *test, size_t *out_n) {
 /* Logits of the last of x's n rows, pushed through as one segment; [V], free(). x becomes the last layer's output. */
 static float *push(fixture *f, kv_cache *kv, float *x, size_t n, bool prefix) {
     const gemma *g = &f->m->text;
-    gemma_segment segment = {kv, n, prefix};
+    gemma_segment segment = {.kv = kv, .n_rows = n, .prefix = prefix};
     float *hidden = malloc(g->cfg.width * sizeof *hidden), *logits = malloc(g->cfg.vocab_size * sizeof *logits);
     assert_true(hidden && logits);
     check(gemma_forward(&f->e, g, x, &segment, 1));
@@ -128,7 +128,7 @@ static void test_intermediates(void **unused) {
         size_t n, d = f.m->text.cfg.width;
         kv_cache kv;
         float *x = case_rows(&f, json_array_get(golden_field(f.gold.json, "cases"), 0), &n);
-        gemma_segment segment = {&kv, n, true};
+        gemma_segment segment = {.kv = &kv, .n_rows = n, .prefix = true};
         float *logits = malloc(f.m->text.cfg.vocab_size * sizeof *logits);
         assert_non_null(logits);
         check(kv_init(&kv, &f.m->text.cfg, NULL));
@@ -229,7 +229,7 @@ static void test_answers(void **unused) {
             int32_t *ids = golden_ids(golden_field(json_array_get(answers, i), "tokens"), &n);
             check(kv_init(&own[i], &g->cfg, &base));
             check(gemma_embed(&f.e, g, x + n_rows * d, ids, n - 1));
-            segments[i] = (gemma_segment){&own[i], n - 1, false};
+            segments[i] = (gemma_segment){.kv = &own[i], .n_rows = n - 1};
             n_rows += n - 1;
             free(ids);
         }

@@ -79,7 +79,9 @@ int cli_flush(cli *c);
 
 /* Opens the model of -m (an exit code, 0 on success) unless it cannot fit into memory. The caller frees both. */
 int cli_open(cli *c, pali_model **model, pali_session **session);
-/* The same as it is stored, its weights still on disk: to look at it or write another. */
+/* The same without --dtype: in the types that it is stored in. */
+int cli_open_as_stored(cli *c, pali_model **model, pali_session **session);
+/* As it is stored, its weights still on disk: to look at it or write another. */
 int cli_open_stored(cli *c, pali_model **model);
 /* What its files say of it, whole or not. */
 int cli_open_contents(cli *c, pali_contents **contents);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "calibrate.h"
 #include "report.h"
 
 /* The file would replace what the tokenizer was read from. */
@@ -87,8 +88,11 @@ static int write_model(cli *c, const char *dtype, pali_merge_error *merge) {
     options.progress = cli_progress;
     options.user = c;
     if (a->shard_size) options.shard_bytes = a->shard_size;
+    if (a->calibrate && options.dtype != PALI_DTYPE_Q4_K) return cli_usage(c, "%s: --calibrate: of use to 4-bit weights only: --dtype q4 expected", name);
     pali_model *model = NULL;
-    int code = cli_open_stored(c, &model);
+    pali_calibration *calibration = NULL;
+    int code = a->calibrate ? calibrate(c, &model, &calibration) : cli_open_stored(c, &model);
+    options.calibration = calibration;
     if (!code) code = cli_loras_open(c, model);
     if (!code) {
         options.adapters = c->loras.uses;
@@ -102,6 +106,7 @@ static int write_model(cli *c, const char *dtype, pali_merge_error *merge) {
     if (!code && a->json) code = print_summary(c, dtype, merge);
     if (!code && merge && !a->json) print_merge(c, merge);
     cli_loras_close(c);
+    pali_calibration_free(calibration);
     pali_model_free(model);
     return code;
 }

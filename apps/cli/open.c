@@ -115,13 +115,10 @@ int cli_open_contents(cli *c, pali_contents **contents) {
     return status == PALI_OK ? CLI_OK : cli_fail_library(c, status, "model");
 }
 
-int cli_open(cli *c, pali_model **model, pali_session **session) {
-    pali_model_options options;
-    *model = NULL;
-    *session = NULL;
-    int code = cli_model_options(c, &options);
-    if (!code) code = memory_check(c, &options);
-    if (!code) code = cli_open_model(c, model, &options);
+/* The model and a session with the adapters of --lora. */
+static int open_to_run(cli *c, pali_model **model, pali_session **session, const pali_model_options *options) {
+    int code = memory_check(c, options);
+    if (!code) code = cli_open_model(c, model, options);
     if (code) return code;
 
     pali_session_options session_options;
@@ -141,6 +138,23 @@ int cli_open(cli *c, pali_model **model, pali_session **session) {
     }
     cli_watch(*session);
     return CLI_OK;
+}
+
+int cli_open(cli *c, pali_model **model, pali_session **session) {
+    pali_model_options options;
+    *model = NULL;
+    *session = NULL;
+    int code = cli_model_options(c, &options);
+    return code ? code : open_to_run(c, model, session, &options);
+}
+
+int cli_open_as_stored(cli *c, pali_model **model, pali_session **session) {
+    pali_model_options options;
+    *model = NULL;
+    *session = NULL;
+    options_stored(c, &options);
+    int code = model_check(c);
+    return code ? code : open_to_run(c, model, session, &options);
 }
 
 static int open_tokenizer_file(cli *c, const char *path, opened_tokenizer *t) {

@@ -221,6 +221,10 @@ const option option_table[] = {
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, EMBED, "the NumPy file to write; - for standard output"},
     {"output", 'o', OPTION_TEXT, AT(output), "FILE", 0, 0, QUANTIZE, "the .gguf file to write"},
     {"output", 'o', OPTION_TEXT, AT(output), "PATH", 0, 0, CONVERT, "what to write: a new directory, or a file whose name ends in .gguf or .npz"},
+    {"calibrate", 0, OPTION_TEXT, AT(calibrate), "FILE.jsonl", 0, 0, QUANTIZE | CONVERT,
+     "q4: answer rows {\"image\", \"prompt\"} (or \"prefix\") of this file first, and round so that what was multiplied with the weights there "
+     "changes least (GPTQ); pictures are named from the file's directory on"},
+    {"calibrate-rows", 0, OPTION_NATURAL, AT(calibrate_rows), "N", 1, 1000000, QUANTIZE | CONVERT, "how many of its rows (default: 128)"},
     {"shard-size", 0, OPTION_SIZE, AT(shard_size), "SIZE", 0, 0, CONVERT, "largest .safetensors file of a directory, such as 2GB or 500MiB (default: 5GB)"},
     {"prompt-template", 0, OPTION_FLAG, AT(prompt_template), NULL, 0, 0, TOKENIZE,
      "show the whole model input: image tokens of each -i, bos, prompt, newline (needs -m)"},

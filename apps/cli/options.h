@@ -19,11 +19,11 @@ typedef struct text_list {
 typedef struct args {
     const char *model, *mmproj, *tokenizer, *prompt, *dtype, *vision_dtype, *embed_dtype, *what, *output, *batch, *answers_file, *random,
         *early_stopping, *box_scale, *constrain, *lang, *draw, *masks, *vae, *format,
-        *coco, *image_dir, *data_task, *classes, *loc_scale,
+        *calibrate, *coco, *image_dir, *data_task, *classes, *loc_scale,
         *recipe, *val_data, *method, *train, *freeze, *lora_targets, *lora_scope, *lora_init, *optim, *schedule, *loss, *resume, *tensorboard, *feature_cache, *augment, *resize;
     text_list images, answers, loras, train_data;
     text_list words; /* what is no option */
-    uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size;
+    uint64_t n_threads, max_tokens, top_k, seed, n_beams, n_return, n_runs, prompt_tokens, batch_size, calibrate_rows;
     uint64_t lora_rank, max_steps, train_batch, grad_accum, train_seed, eval_steps, train_samples, text_len, save_steps, save_limit, logging_steps;
     uint64_t shard_size, memory; /* bytes */
     double temperature, top_p, min_p, length_penalty, repeat_penalty, nms, min_score;

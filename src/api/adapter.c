@@ -92,6 +92,7 @@ pali_status pali_session_set_adapters(pali_session *s, const pali_adapter_use *u
     API_NEED_AS(s, "session");
     for (const pali_batch *b = s->batches; b; b = b->next)
         if (b->b.n_pending) return status_fail(PALI_ERR_ARGUMENT, "adapters: a batch of this session has pending requests, whose answers would change half way");
+    if (s->calibration) return status_fail(PALI_ERR_ARGUMENT, "adapters: a calibration of this session has begun, which would be of two models");
     STATUS_TRY(adapters_view(&view, s->model, uses, n));
     pali_adapter **adapters = mem_calloc(n, sizeof(pali_adapter *));
     if (!adapters) {

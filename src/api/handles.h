@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "infer/batch.h"
+#include "model/calibration.h"
 #include "model/view.h"
 #include "input/tokenizer.h"
 
@@ -30,6 +31,13 @@ struct pali_session {
     pali_adapter **adapters;  /* [n_adapters] in use */
     size_t n_adapters;
     pali_batch *batches;      /* that are open */
+    pali_calibration *calibration; /* that its runs add to; NULL: none */
+};
+
+struct pali_calibration {
+    pali_model *model;     /* kept alive */
+    pali_session *session; /* NULL: ended, or the session is gone */
+    calibration c;
 };
 
 struct pali_batch {
@@ -43,6 +51,8 @@ struct pali_batch {
 void model_release(pali_model *model);
 /* Checks a list of adapters for this model and makes the view; *out is NULL if there are none. */
 pali_status adapters_view(model **out, const pali_model *model, const pali_adapter_use *uses, size_t n);
+/* The session's runs add to its calibration no more. */
+void session_calibration_drop(pali_session *s);
 /* The session lets go of its adapters and their view. */
 void session_adapters_drop(pali_session *s);
 /* What is common to models and what their files hold: the tokenizer in the file of the weights or beside them, or that of the options; */

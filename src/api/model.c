@@ -185,6 +185,11 @@ pali_status pali_model_save(const pali_model *handle, const char *path, const pa
                                 .n_threads = o.n_threads, .progress = o.progress, .user = o.user};
     merge_report merge = {0};
     model *view;
+    if (o.calibration) {
+        if (o.calibration->model != handle) return status_fail(PALI_ERR_ARGUMENT, "pali_save_options: calibration: of another model");
+        if (!o.calibration->c.solved) return status_fail(PALI_ERR_ARGUMENT, "pali_save_options: calibration: pali_calibration_end has not succeeded");
+        inner.calibration = &o.calibration->c;
+    }
     if (o.merge_error) {
         STATUS_TRY(merge_error_write(o.merge_error, &merge)); /* its size is checked before the work */
         inner.merge = &merge;

@@ -40,6 +40,7 @@ pali_status pali_session_new(pali_session **out, pali_model *parent, const pali_
 
 void pali_session_free(pali_session *s) {
     if (!s) return;
+    session_calibration_drop(s);
     session_adapters_drop(s);
     session_free(&s->s);
     model_release(s->model);

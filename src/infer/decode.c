@@ -126,7 +126,7 @@ pali_status decoding_step(session *s, const decode_buffers *b, decoding *const *
     double start = clock_ms();
     bool codes = true;
     for (size_t i = 0; i < n; i++) {
-        segments[i] = (gemma_segment){&list[i]->own, 1, false};
+        segments[i] = (gemma_segment){.kv = &list[i]->own, .n_rows = 1};
         tokens[i] = list[i]->token;
         token_limit(list[i]);
         codes = codes && list[i]->o->no_logprobs && grammar_is_codes(&list[i]->pick.only);

@@ -55,7 +55,7 @@ static pali_status beams_loop(session *s, beam_search *beams, kv_cache *caches, 
     bool done = false;
     for (size_t i = 0; i < n; i++) {
         rows[i] = b->logits; /* the first step: all beams stand at the end of the prefix */
-        segments[i] = (gemma_segment){&caches[i], 1, false};
+        segments[i] = (gemma_segment){.kv = &caches[i], .n_rows = 1};
     }
     for (;;) {
         STATUS_TRY(beam_step(beams, rows, parents, tokens, &done));

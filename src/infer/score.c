@@ -50,7 +50,7 @@ static pali_status group_run(session *s, const group *gr, const kv_cache *prefix
         if (a->n == 1) continue; /* eos alone: the prefix predicts it */
         status = kv_init(&caches[n_segments], &g->cfg, prefix);
         if (status == PALI_OK) status = gemma_embed(&s->e, g, x + row * d, a->ids, a->n - 1);
-        segments[n_segments] = (gemma_segment){&caches[n_segments], a->n - 1, false};
+        segments[n_segments] = (gemma_segment){.kv = &caches[n_segments], .n_rows = a->n - 1};
         n_segments++;
         row += a->n - 1;
     }

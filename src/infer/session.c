@@ -107,7 +107,7 @@ static pali_status prefix_run(session *s, kv_cache *prefix, float *hidden, float
     STATUS_TRY(rows_fill(s, x, q, stats));
     STATUS_TRY(report(q, "prefill", 0, q->n_ids));
     double start = clock_ms();
-    gemma_segment segment = {prefix, q->n_ids, true};
+    gemma_segment segment = {prefix, q->n_ids, true, stats->image_tokens};
     STATUS_TRY(gemma_forward(&s->e, g, x, &segment, 1));
     STATUS_TRY(gemma_final_norm(&s->e, g, hidden, x + (q->n_ids - 1) * g->cfg.width, 1));
     if (all) STATUS_TRY(gemma_final_norm(&s->e, g, all, x, q->n_ids));

@@ -123,6 +123,18 @@ static inline void block_get(pali_dtype dtype, const void *row, size_t b, int8_t
     }
 }
 
+/* The codes of block b of a 4-bit type, in place of those that are there. */
+static inline void block_put(pali_dtype dtype, void *row, size_t b, const int8_t q[BLOCK]) {
+    uint8_t *p = row;
+    if (dtype == PALI_DTYPE_Q4_K) {
+        p += b / 8 * Q4_K_BYTES + 16 + b % 8 / 2 * BLOCK;
+        for (size_t i = 0; i < BLOCK; i++) p[i] = (uint8_t)(b % 2 ? (p[i] & 15) | q[i] << 4 : (p[i] & 240) | q[i]);
+        return;
+    }
+    p += dtype == PALI_DTYPE_Q4_0 ? b * Q4_0_BYTES + 2 : b * Q4_1_BYTES + 4;
+    for (size_t i = 0; i < BLOCK / 2; i++) p[i] = (uint8_t)(q[i] | q[i + BLOCK / 2] << 4);
+}
+
 static inline bool dtype_has_minima(pali_dtype dtype) {
     return dtype != PALI_DTYPE_Q8_0;
 }

@@ -139,10 +139,15 @@ static pali_status branch_add(exec *e, const gemma_config *cfg, float *x, float 
     return PALI_OK;
 }
 
+static pali_status input_see(exec *e, size_t layer, gemma_input which, const float *x, size_t n, size_t n_pictures) {
+    return e->input ? e->input(e->input_user, e, layer, which, x, n, n_pictures < n ? n_pictures : n) : PALI_OK;
+}
+
 pali_status gemma_block_in(exec *e, const gemma *g, size_t layer, const float *x, const gemma_acts *a, size_t n) {
     const gemma_config *cfg = &g->cfg;
     const gemma_layer *l = &g->layers[layer];
     norm_rms(e, a->h, x, l->norm_attn_in, n, cfg->width, cfg->norm_eps);
+    STATUS_TRY(input_see(e, layer, GEMMA_IN_ATTENTION, a->h, n, a->n_pictures));
     STATUS_TRY(linear(e, a->q, a->h, &l->q, NULL, n, LINEAR_SET | a->alone));
     STATUS_TRY(linear(e, a->k, a->h, &l->k, NULL, n, LINEAR_SET | a->alone));
     STATUS_TRY(linear(e, a->v, a->h, &l->v, NULL, n, LINEAR_SET | a->alone));
@@ -153,12 +158,15 @@ pali_status gemma_block_in(exec *e, const gemma *g, size_t layer, const float *x
 pali_status gemma_block_out(exec *e, const gemma *g, size_t layer, float *x, const gemma_acts *a, size_t n) {
     const gemma_config *cfg = &g->cfg;
     const gemma_layer *l = &g->layers[layer];
+    STATUS_TRY(input_see(e, layer, GEMMA_IN_O, a->mix, n, a->n_pictures));
     STATUS_TRY(branch_add(e, cfg, x, a->h, a->mix, &l->o, l->norm_attn_out, n, a->alone));
     norm_rms(e, a->h, x, l->norm_mlp_in, n, cfg->width, cfg->norm_eps);
     for (size_t t = 0; t < n; t += GEMMA_MLP_ROWS) {
-        size_t rows = n - t < GEMMA_MLP_ROWS ? n - t : GEMMA_MLP_ROWS;
+        size_t rows = n - t < GEMMA_MLP_ROWS ? n - t : GEMMA_MLP_ROWS, n_pictures = a->n_pictures > t ? a->n_pictures - t : 0;
         float *h = a->h + t * cfg->width;
+        STATUS_TRY(input_see(e, layer, GEMMA_IN_MLP, h, rows, n_pictures));
         STATUS_TRY(linear_geglu(e, a->mlp, h, &l->gate, &l->up, rows, LINEAR_SET | a->alone));
+        STATUS_TRY(input_see(e, layer, GEMMA_IN_DOWN, a->mlp, rows, n_pictures));
         STATUS_TRY(branch_add(e, cfg, x + t * cfg->width, h, a->mlp, &l->down, l->norm_mlp_out, rows, a->alone));
     }
     return PALI_OK;
@@ -197,7 +205,7 @@ static pali_status acts_get(exec *e, const gemma_config *cfg, gemma_acts *a, siz
 }
 
 pali_status gemma_forward(exec *e, const gemma *g, float *x, const gemma_segment *segments, size_t n_segments) {
-    gemma_acts a = {.alone = LINEAR_ALONE};
+    gemma_acts a = {.alone = LINEAR_ALONE, .n_pictures = n_segments == 1 ? segments->n_pictures : 0};
     size_t n = 0;
     for (size_t s = 0; s < n_segments; s++) {
         if (segments[s].prefix && kv_total(segments[s].kv) != 0)

@@ -33,10 +33,14 @@ typedef struct gemma {
     const float *norm_final;     /* [D]; norms are stored without the +1, as in the files */
 } gemma;
 
+/* What a block's linear layers read: queries, keys and values; attention's output; gate and up; down. */
+typedef enum gemma_input { GEMMA_IN_ATTENTION, GEMMA_IN_O, GEMMA_IN_MLP, GEMMA_IN_DOWN, GEMMA_INPUTS } gemma_input;
+
 typedef struct gemma_segment {
     kv_cache *kv;   /* rows are appended to it */
     size_t n_rows;
     bool prefix;    /* bidirectional block; only as the first rows of a sequence */
+    size_t n_pictures; /* its first rows are of pictures; matters to exec.input alone */
 } gemma_segment;
 
 /* out [n, D] = embedding rows of ids times sqrt(D) in f32, the dtype the model runs in (spec 2.4). An id outside

@@ -16,6 +16,7 @@ typedef struct gemma_acts {
     float *mlp;        /* [min(T, GEMMA_MLP_ROWS), F] */
     float *cos, *sin;  /* [T, H / 2] */
     linear_op alone;   /* LINEAR_ALONE: a decode step */
+    size_t n_pictures; /* the first rows, of pictures */
 } gemma_acts;
 
 /* Angle i of H / 2 is position + 1 times its frequency. */

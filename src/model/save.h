@@ -3,6 +3,7 @@
 #define PALI_MODEL_SAVE_H
 
 #include "input/tokenizer.h"
+#include "model/calibration.h"
 #include "model/model.h"
 
 #define SAVE_SHARD_BYTES ((uint64_t)5000000000) /* of a .safetensors file; what Transformers takes by default */
@@ -26,6 +27,7 @@ typedef struct model_save_options {
     uint64_t shard_bytes;       /* 0: the default */
     const char *tokenizer_path; /* the file that the tokenizer came from; NULL: the model's own */
     merge_report *merge;        /* NULL: not wanted */
+    const calibration *calibration; /* solved: what 4-bit rounding minds; NULL: nothing */
     int n_threads;
     pali_progress_fn progress;
     void *user;

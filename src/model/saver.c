@@ -7,6 +7,8 @@
 #include "base/file.h"
 #include "base/halffloat.h"
 #include "base/mem.h"
+#include "tensor/compensate.h"
+#include "tensor/encode.h"
 
 mat saver_rows(const spec_tensor *t) {
     if (t->matrix) return *t->matrix;
@@ -91,15 +93,32 @@ typedef struct convert_job {
     const mat *from;
     pali_dtype to;
     uint8_t *out;
+    const float *factors; /* of a calibration; NULL: none */
     size_t first, n_rows, rows_per_task;
     atomic_bool unfit; /* a row could not be converted */
 } convert_job;
+
+/* Rows, some at a time, by way of f32 and a calibration's factors. */
+static bool rows_compensate(const convert_job *j, uint8_t *out, size_t first, size_t n, float *rows) {
+    const kernels *k = j->v->e.k;
+    const size_t cols = j->from->cols;
+    for (size_t r = 0; r < n; r += COMPENSATE_ROWS) {
+        const size_t some = n - r < COMPENSATE_ROWS ? n - r : COMPENSATE_ROWS;
+        mat_rows_f32(k, rows, j->from, first + r, some);
+        if (!encode_fits(rows, some * cols, j->to)) return false;
+        compensate_rows(k, out + r * dtype_bytes(j->to, cols), j->to, j->factors, rows, some, cols);
+    }
+    return true;
+}
 
 static void convert_task(void *context, size_t task, size_t worker) {
     convert_job *j = context;
     size_t begin = task * j->rows_per_task, n = j->n_rows - begin < j->rows_per_task ? j->n_rows - begin : j->rows_per_task;
     const exec *e = &j->v->e;
-    bool fits = mat_rows_convert(e->k, j->out + begin * dtype_bytes(j->to, j->from->cols), j->to, j->from, j->first + begin, n, e->worker[worker].data);
+    uint8_t *out = j->out + begin * dtype_bytes(j->to, j->from->cols);
+    float *scratch = e->worker[worker].data;
+    bool fits = j->factors ? rows_compensate(j, out, j->first + begin, n, scratch)
+                           : mat_rows_convert(e->k, out, j->to, j->from, j->first + begin, n, scratch);
     if (!fits) atomic_store(&j->unfit, true);
 }
 
@@ -182,8 +201,9 @@ static size_t whole_bytes(const mat *m) {
 
 pali_status saver_rows_convert(saver *v, const spec_tensor *t, pali_dtype to, size_t first, size_t n_rows, uint8_t *out) {
     mat from = saver_rows(t);
-    convert_job j = {v, &from, to, out, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false};
-    STATUS_TRY(exec_worker_scratch(&v->e, mat_scratch_floats(&from) * sizeof(float)));
+    const calibration *c = compensate_has(to) ? v->o->calibration : NULL;
+    convert_job j = {v, &from, to, out, c ? calibration_factors(c, &v->m->text, t->matrix) : NULL, first, n_rows, (n_rows + v->e.n_workers - 1) / v->e.n_workers, false};
+    STATUS_TRY(exec_worker_scratch(&v->e, (j.factors ? COMPENSATE_ROWS * from.cols : mat_scratch_floats(&from)) * sizeof(float)));
     if (first == 0) file_map_fetch(from.data, whole_bytes(&from));
     pool_run(v->e.pool, (n_rows + j.rows_per_task - 1) / j.rows_per_task, convert_task, &j);
     if (j.unfit) return saver_unfit(v, t, to);

@@ -133,7 +133,7 @@ static void gemma_heads_list(spec *s, place at, gemma_layer *l, const gemma_conf
     spec_tensor *query = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.q_proj.weight", "attn_q.weight", q_name}, &l->q, c->n_heads * h, d);
     spec_tensor *key = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.k_proj.weight", "attn_k.weight", kv_name}, &l->k, c->n_kv_heads * h, d);
     spec_tensor *value = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.v_proj.weight", "attn_v.weight", kv_name}, &l->v, c->n_kv_heads * h, d);
-    key->shared = value->shared = c->n_kv_heads == 1 && c->n_heads > 1;
+    key->sensitive = value->sensitive = c->n_kv_heads == 1 && c->n_heads > 1;
     npz_axes(query, "021", q);
     npz_axes(key, "021", kv);
     npz_axes(value, "021", kv);
@@ -153,6 +153,7 @@ static void gemma_list(spec *s, gemma *g) {
         gemma_layer *l = &g->layers[i];
         gemma_heads_list(s, at, l, c);
         spec_tensor *o = matrix(s, SPEC_LLM_ATTN, at, (names){"self_attn.o_proj.weight", "attn_output.weight", "attn/attn_vec_einsum/w"}, &l->o, d, c->n_heads * c->head_dim);
+        o->sensitive = true;
         npz_axes(o, "201", (const size_t[4]){c->n_heads, c->head_dim, d}); /* square in PaliGemma 1, where only this tells it from its transpose */
         npz_slot(matrix(s, SPEC_LLM_MLP, at, (names){"mlp.gate_proj.weight", "ffn_gate.weight", "mlp/gating_einsum"}, &l->gate, f, d), 0, 2);
         npz_slot(matrix(s, SPEC_LLM_MLP, at, (names){"mlp.up_proj.weight", "ffn_up.weight", "mlp/gating_einsum"}, &l->up, f, d), 1, 2);
@@ -242,7 +243,7 @@ pali_dtype spec_dtype(const spec_tensor *t, spec_dtypes asked) {
     if (dtype_is_codes(dtype)) return t->matrix && t->n_dims == 2 && t->group != SPEC_EMBED ? dtype : PALI_DTYPE_AUTO;
     if (!t->matrix || !dtype_is_blocks(dtype)) return dtype;
     if (t->n_dims == 4) return PALI_DTYPE_AUTO;
-    if (t->shared) return PALI_DTYPE_Q8_0;
+    if (t->sensitive) return PALI_DTYPE_Q8_0;
     return dtype == PALI_DTYPE_Q4_K && t->matrix->cols % SUPER_BLOCK ? PALI_DTYPE_Q4_1 : dtype;
 }
 

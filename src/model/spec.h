@@ -41,7 +41,7 @@ typedef struct spec_tensor {
     size_t n_dims, dims[4];
     spec_group group;
     bool optional;            /* absence is fine (a tied head) */
-    bool shared;              /* keys or values of which all heads have the same: small, and an error in it is in every head */
+    bool sensitive;           /* small, and an error in it costs more than its bits: keys and values that all heads share, attention's output */
     mat *matrix;              /* where a matrix goes, or NULL */
     const float **vector;     /* where a vector or table kept in f32 goes, or NULL */
 } spec_tensor;
@@ -77,7 +77,7 @@ typedef struct spec_dtypes {
 
 /* The dtype that a tensor is to have (vectors are held in f32 all the same); AUTO: as stored. Quantizing leaves the patch embedding
  * alone (0.03 % of the weights, first in line), and keeps 8 bits for the tables, the tower and the projector where nothing else is
- * asked for them, and for what is shared (1 % of the weights). The types of kernels/codes.h are for linear layers only, all of them, as bitsandbytes does: the tables stay as
+ * asked for them, and for what is sensitive (5 % of the weights; SPEED.md). The types of kernels/codes.h are for linear layers only, all of them, as bitsandbytes does: the tables stay as
  * stored. */
 pali_dtype spec_dtype(const spec_tensor *t, spec_dtypes asked);
 /* Older writers saved tables that are computed, not learned: nobody misses them (spec 3.2). */

@@ -5,12 +5,12 @@
 
 /* Quantized types have half floats as scales, or must not divide by what is not a number; f16 is to have an infinity only where
  * there was one. */
-static bool row_fits(const float *row, size_t n, pali_dtype dtype) {
+bool encode_fits(const float *x, size_t n, pali_dtype dtype) {
     bool unfit = false;
     if (dtype_is_blocks(dtype) || dtype_is_codes(dtype))
-        for (size_t i = 0; i < n; i++) unfit |= !(fabsf(row[i]) <= 65504.0f);
+        for (size_t i = 0; i < n; i++) unfit |= !(fabsf(x[i]) <= 65504.0f);
     if (dtype == PALI_DTYPE_F16)
-        for (size_t i = 0; i < n; i++) unfit |= fabsf(row[i]) >= 65520.0f && fabsf(row[i]) < INFINITY;
+        for (size_t i = 0; i < n; i++) unfit |= fabsf(x[i]) >= 65520.0f && fabsf(x[i]) < INFINITY;
     return !unfit;
 }
 
@@ -43,7 +43,7 @@ static void blocks_put(encoder *e, const float *row) {
 
 bool encode_row(encoder *e, const float *row) {
     const mat *to = e->to;
-    if (!row_fits(row, to->cols, to->dtype)) return false;
+    if (!encode_fits(row, to->cols, to->dtype)) return false;
     if (to->dtype == PALI_DTYPE_INT8) {
         float scale;
         codes_quantize_int8((uint8_t *)(uintptr_t)to->codes->data + e->row * to->cols, &scale, row, to->cols);

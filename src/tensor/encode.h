@@ -15,9 +15,12 @@ typedef struct encoder {
     float block[CODES_BLOCK];
 } encoder;
 
+/* Whether the type can hold them: false where a weight is beyond what half floats can be, which it is made of, or is to be quantized
+ * and not a number. */
+bool encode_fits(const float *x, size_t n, pali_dtype dtype);
 /* Does nothing but say where to begin: a multiple of ENCODE_ROWS. */
 encoder encode_begin(const kernels *k, const mat *to, size_t row);
-/* false: a weight is beyond what half floats can be, which `to` is made of, or is to be quantized and not a number. */
+/* false: it does not fit. */
 bool encode_row(encoder *e, const float *row);
 /* The same of rows of a matrix; `scratch` has its mat_scratch_floats. */
 bool encode_rows(encoder *e, const mat *from, size_t first, size_t n, float *scratch);

@@ -12,7 +12,13 @@
  * "text.layer.0", "text.norm", "logits". x is [rows, cols]. */
 typedef void (*exec_tap_fn)(void *user, const char *name, const float *x, size_t rows, size_t cols);
 
-typedef struct exec {
+typedef struct exec exec;
+
+/* Sees what goes into the linear layers of the text model's blocks: x [rows, cols] is input `which` (model/gemma.h) of a layer, its
+ * first n_pictures rows are of pictures. */
+typedef pali_status (*exec_input_fn)(void *user, exec *e, size_t layer, size_t which, const float *x, size_t rows, size_t n_pictures);
+
+struct exec {
     const kernels *k;
     pool *pool;
     size_t n_workers;
@@ -21,8 +27,10 @@ typedef struct exec {
     mem_scratch acts;         /* activations of the running model function */
     exec_tap_fn tap;          /* NULL: off */
     void *tap_user;
+    exec_input_fn input;      /* NULL: off */
+    void *input_user;
     const atomic_int *cancel; /* NULL, or non-zero means stop: checked between layers */
-} exec;
+};
 
 /* Bytes of the scratch above that a computation will ask for: what the memory plan adds up. `worker` is for each. */
 typedef struct exec_need {
