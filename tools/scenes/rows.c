@@ -216,11 +216,11 @@ static bool train_detections(FILE *out, const char *image, const scene *s, const
     return true;
 }
 
-/* Which of two things is further left is the hardest to learn: "right" turns each answer round, so that while both are asked alike neither the
- * place of one thing nor the question's words say anything by themselves. Of two things it is asked with "left" alone. */
+/* Which of two things is further left: while "left" and "right" are asked alike, neither the place of one thing nor the question's words
+ * say anything by themselves, and nothing is learned. Here it is asked with "left" alone. */
 static bool order_ask(rows_row *row, const scene *s, const rows_rules *rules, rng *r) {
     for (unsigned tries = 0; tries < 8; tries++) /* the two things may be drawn as one */
-        if (rows_answer(row, s, rules, s->n == 2 ? QUESTION_LEFT : QUESTION_ORDER, r)) return true;
+        if (rows_answer(row, s, rules, QUESTION_LEFT, r)) return true;
     return false;
 }
 
