@@ -89,6 +89,7 @@ static int write_model(cli *c, const char *dtype, pali_merge_error *merge) {
     options.user = c;
     if (a->shard_size) options.shard_bytes = a->shard_size;
     if (a->calibrate && options.dtype != PALI_DTYPE_Q4_K) return cli_usage(c, "%s: --calibrate: of use to 4-bit weights only: --dtype q4 expected", name);
+    if (a->calibrate && !ends_in(a->output, ".gguf")) return cli_usage(c, "%s: --calibrate: 4-bit weights need a name that ends in .gguf: -o %s", name, a->output);
     pali_model *model = NULL;
     pali_calibration *calibration = NULL;
     int code = a->calibrate ? calibrate(c, &model, &calibration) : cli_open_stored(c, &model);

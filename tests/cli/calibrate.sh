@@ -10,6 +10,8 @@ for task in answer caption-en caption-es caption-fr detect segment; do tail -n 8
 
 expect_error 2 quantize -m "$MODEL" -o x.gguf --dtype q8 --calibrate seen.jsonl
 stderr_says "--dtype q4 expected"
+expect_error 2 convert -m "$MODEL" -o x --dtype q4 --calibrate seen.jsonl # before any work
+stderr_says "ends in .gguf"
 expect_error 2 quantize -m "$MODEL" -o x.gguf --dtype q4 --calibrate seen.jsonl --calibrate-rows 0
 expect_error 1 quantize -m "$MODEL" -o x.gguf --dtype q4 --calibrate none.jsonl
 stderr_says "calibrate: none.jsonl: No such file"
@@ -23,7 +25,14 @@ stderr_says "bad.jsonl: line 2: request: prompt: a string expected"
 expect_error 1 quantize -m "$MODEL" -o x.gguf --dtype q4 --calibrate bad.jsonl
 stderr_says "bad.jsonl: line 2: missing.jpg: "
 expect 0 quantize -m "$MODEL" -o x.gguf --dtype q4 --calibrate bad.jsonl --calibrate-rows 1 # the bad line is not read
-rm bad.jsonl empty.jsonl x.gguf
+# what adapters make of a model is what is calibrated
+lora=$SOURCE/tests/golden/lora/recipe
+for calibrate in "" "--calibrate bad.jsonl --calibrate-rows 1"; do
+    expect 0 merge -m "$MODEL" --lora "$lora" -o "x${calibrate:+y}.gguf" --dtype q4 -q $calibrate
+done
+! cmp -s x.gguf xy.gguf || say_failure "$last: changes nothing"
+expect 0 run -m xy.gguf -i "$PICTURE" -p "caption en" -n 4
+rm bad.jsonl empty.jsonl x.gguf xy.gguf
 nothing_but images seen.jsonl unseen.jsonl
 
 [ -n "$BUILTIN_MODEL" ] || finish
