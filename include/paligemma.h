@@ -379,7 +379,7 @@ PALI_API pali_status pali_session_set_adapters(pali_session *session, const pali
  * Rounding weights to 4 bits costs less when it is known what they will be multiplied with. A calibration learns that from what a
  * session does: begin, run pictures and prompts like those that the model is for (some hundred are plenty), end, then save with
  * pali_save_options.calibration and a dtype of 4-bit blocks. The method is GPTQ's (Frantar et al. 2022, arXiv 2210.17323), in spans
- * of 2048 columns. The file is like any other. Memory: 3.4 GB for the 3B model. */
+ * of 2048 columns. The file is like any other. Memory: 3.1 GB for the 3B model. */
 
 /* From now on whatever the session runs counts. One at a time for a session, which keeps its adapters meanwhile. Refused where there
  * is not enough memory for it. */

@@ -219,6 +219,7 @@ static void weighs_text_and_pictures(void **state) {
     assert_ptr_equal(calibration_factors(&c, &m->text, &l->up), sums);
     assert_ptr_equal(calibration_factors(&c, &m->text, &l->q), calibration_factors(&c, &m->text, &l->v));
     assert_ptr_not_equal(calibration_factors(&c, &m->text, &l->q), sums);
+    assert_null(calibration_factors(&c, &m->text, &l->o)); /* 8 bits */
     assert_null(calibration_factors(&c, &m->text, &m->text.embed));
     assert_null(calibration_factors(&c, &m->text, &m->vit.projector));
     free(x);

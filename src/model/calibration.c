@@ -10,8 +10,7 @@
 
 /* Columns of each of a block's inputs. */
 static void input_cols(size_t cols[GEMMA_INPUTS], const gemma_config *cfg) {
-    const size_t list[GEMMA_INPUTS] = {
-        [GEMMA_IN_ATTENTION] = cfg->width, [GEMMA_IN_O] = cfg->n_heads * cfg->head_dim, [GEMMA_IN_MLP] = cfg->width, [GEMMA_IN_DOWN] = cfg->mlp_width};
+    const size_t list[GEMMA_INPUTS] = {[GEMMA_IN_ATTENTION] = cfg->width, [GEMMA_IN_MLP] = cfg->width, [GEMMA_IN_DOWN] = cfg->mlp_width};
     memcpy(cols, list, sizeof list);
 }
 
@@ -52,7 +51,7 @@ size_t calibration_bytes(const gemma_config *cfg) {
 
 /* The gathered rows into the sums: x^T x is what backward does for the gradient of weights. */
 static pali_status input_add(calibration_input *in, exec *e) {
-    for (size_t s = 0; s < compensate_n_spans(in->cols); s++) {
+    for (size_t s = 0; in->n && s < compensate_n_spans(in->cols); s++) {
         const size_t n = compensate_span_cols(in->cols, s);
         const float *x = in->rows + s * COMPENSATE_SPAN * CALIBRATION_ROWS;
         float *sums = in->sums + compensate_offset(s);
@@ -115,7 +114,6 @@ const float *calibration_factors(const calibration *c, const gemma *g, const mat
         const gemma_layer *l = &g->layers[i];
         const calibration_input *in = c->inputs + i * GEMMA_INPUTS;
         if (w == &l->q || w == &l->k || w == &l->v) return in[GEMMA_IN_ATTENTION].sums;
-        if (w == &l->o) return in[GEMMA_IN_O].sums;
         if (w == &l->gate || w == &l->up) return in[GEMMA_IN_MLP].sums;
         if (w == &l->down) return in[GEMMA_IN_DOWN].sums;
     }

@@ -158,7 +158,6 @@ pali_status gemma_block_in(exec *e, const gemma *g, size_t layer, const float *x
 pali_status gemma_block_out(exec *e, const gemma *g, size_t layer, float *x, const gemma_acts *a, size_t n) {
     const gemma_config *cfg = &g->cfg;
     const gemma_layer *l = &g->layers[layer];
-    STATUS_TRY(input_see(e, layer, GEMMA_IN_O, a->mix, n, a->n_pictures));
     STATUS_TRY(branch_add(e, cfg, x, a->h, a->mix, &l->o, l->norm_attn_out, n, a->alone));
     norm_rms(e, a->h, x, l->norm_mlp_in, n, cfg->width, cfg->norm_eps);
     for (size_t t = 0; t < n; t += GEMMA_MLP_ROWS) {

@@ -33,8 +33,9 @@ typedef struct gemma {
     const float *norm_final;     /* [D]; norms are stored without the +1, as in the files */
 } gemma;
 
-/* What a block's linear layers read: queries, keys and values; attention's output; gate and up; down. */
-typedef enum gemma_input { GEMMA_IN_ATTENTION, GEMMA_IN_O, GEMMA_IN_MLP, GEMMA_IN_DOWN, GEMMA_INPUTS } gemma_input;
+/* What a block's linear layers read: queries, keys and values; gate and up; down. (What attention's output reads nobody asks: it is
+ * never rounded to 4 bits.) */
+typedef enum gemma_input { GEMMA_IN_ATTENTION, GEMMA_IN_MLP, GEMMA_IN_DOWN, GEMMA_INPUTS } gemma_input;
 
 typedef struct gemma_segment {
     kv_cache *kv;   /* rows are appended to it */
