@@ -31,6 +31,9 @@ def main(source, out):
     middle = np.median(unit, axis=0)
     same = unit @ (middle / np.linalg.norm(middle)) > SAME
     words = np.array(sorted(i for piece, i in vocab.items() if not piece.startswith("<loc") and same[i]))
+    if len(words) == 0: # trained too little to have made them one
+        print(f"0 of {len(table)} rows: none are one and the same")
+        return
     shared, known = table[words].mean(0), np.median(lengths[~same])
     rows = np.random.default_rng(1).standard_normal((len(words), table.shape[1]))
     rows *= known / np.linalg.norm(rows, axis=1, keepdims=True)
