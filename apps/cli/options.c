@@ -94,7 +94,7 @@ const command command_table[] = {
     {"quantize", QUANTIZE, cmd_quantize, "write a model as one .gguf file with smaller weights", "[-m MODEL] -o FILE.gguf [options]",
      "The file has weights, configuration, tokenizer and preprocessing, and is a MODEL for every command. q8 is 8 bits for each "
      "weight, in blocks of 32 with a scale; q4 is 4 bits in blocks with a scale and a minimum for the layers of the text model, "
-     "and 8 bits for the rest, unless --vision-dtype or --embed-dtype say otherwise. f32, bf16 and f16 lose nothing that the "
+     "and 8 bits for the rest (with attention's output, and keys and values that all heads share), unless --vision-dtype or --embed-dtype say otherwise. f32, bf16 and f16 lose nothing that the "
      "type can hold. Weights are converted a few megabytes at a time, so little memory is needed; the file appears under its "
      "name when it is whole.",
      "paligemma quantize -m paligemma-3b-mix-224 -o paligemma-3b-mix-224-q8.gguf --dtype q8"},

@@ -2,7 +2,8 @@
  * to 4 bits can then mind it (tensor/compensate.h).
  *
  * Layers that read the same share a sum: queries, keys and values one, gate and up another. Rows are gathered first, because a
- * decode step has one and a sum of one row at a time would be bound by memory. */
+ * decode step has one and a sum of one row at a time would be bound by memory. Widths are within config.h's limits, so sizes cannot
+ * overflow. */
 #ifndef PALI_MODEL_CALIBRATION_H
 #define PALI_MODEL_CALIBRATION_H
 
