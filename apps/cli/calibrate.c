@@ -54,7 +54,7 @@ static int line_run(cli *c, pali_session *session, const line_source *lines, lin
     return code;
 }
 
-static int rows_run(cli *c, pali_session *session) {
+static int rows_run(cli *c, pali_session *session, size_t *n_rows) {
     const size_t n = c->args.calibrate_rows ? (size_t)c->args.calibrate_rows : ROWS_DEFAULT;
     line_source lines;
     int code = CLI_OK;
@@ -69,18 +69,19 @@ static int rows_run(cli *c, pali_session *session) {
     }
     cli_progress_clear(c);
     input_lines_close(&lines);
+    *n_rows = row;
     if (!code && row == 0) code = cli_fail(c, "calibrate: %s: empty: a JSON object a line expected, {\"image\", \"prompt\"} or {\"image\", \"prefix\"}", c->args.calibrate);
     return code;
 }
 
-int calibrate(cli *c, pali_model **model, pali_calibration **calibration) {
+int calibrate(cli *c, pali_model **model, pali_calibration **calibration, size_t *n_rows) {
     pali_session *session;
     *calibration = NULL;
     int code = cli_open_as_stored(c, model, &session);
     if (code) return code;
     pali_status status = pali_calibration_begin(calibration, session);
     if (status != PALI_OK) code = cli_fail_library(c, status, "calibrate");
-    if (!code) code = rows_run(c, session);
+    if (!code) code = rows_run(c, session, n_rows);
     if (!code && (status = pali_calibration_end(*calibration, cli_progress, c)) != PALI_OK) code = cli_fail_library(c, status, "calibrate");
     cli_progress_clear(c);
     cli_watch(NULL);

@@ -4,8 +4,8 @@
 
 #include "cli.h"
 
-/* Opens the model as it is stored, to run, with the adapters of --lora in use, and answers the rows; an exit code. The caller frees
- * both. */
-int calibrate(cli *c, pali_model **model, pali_calibration **calibration);
+/* Opens the model as it is stored, to run, with the adapters of --lora in use, and answers the rows, of which there were
+ * n_rows; an exit code. The caller frees both. */
+int calibrate(cli *c, pali_model **model, pali_calibration **calibration, size_t *n_rows);
 
 #endif

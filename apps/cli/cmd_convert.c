@@ -47,12 +47,15 @@ static void print_merge(cli *c, const pali_merge_error *m) {
     (void)fputc('\n', c->out);
 }
 
-static int print_summary(cli *c, const char *dtype, const pali_merge_error *merge) {
+/* calibrated: rows answered for it, 0: none. merge NULL: no adapters. */
+static int print_summary(cli *c, const char *dtype, size_t calibrated, const pali_merge_error *merge) {
     uint64_t n_bytes;
     if (!size_of(c->args.output, &n_bytes)) return cli_fail(c, "%s: %s: vanished", c->command->name, c->args.output);
     json_t *object = json_pack("{s:i, s:o, s:s, s:I}", "schema", REPORT_SCHEMA, "output", report_text(c->args.output, strlen(c->args.output)),
                                      "dtype", dtype ? dtype : "stored", "bytes", (json_int_t)n_bytes);
-    if (object && merge && json_object_set_new(object, "merge", merge_json(merge)) != 0) {
+    int failed = object && calibrated && json_object_set_new(object, "calibrated_rows", json_integer((json_int_t)calibrated)) != 0;
+    if (object && merge) failed |= json_object_set_new(object, "merge", merge_json(merge));
+    if (failed) {
         json_decref(object);
         object = NULL;
     }
@@ -92,7 +95,8 @@ static int write_model(cli *c, const char *dtype, pali_merge_error *merge) {
     if (a->calibrate && !ends_in(a->output, ".gguf")) return cli_usage(c, "%s: --calibrate: 4-bit weights need a name that ends in .gguf: -o %s", name, a->output);
     pali_model *model = NULL;
     pali_calibration *calibration = NULL;
-    int code = a->calibrate ? calibrate(c, &model, &calibration) : cli_open_stored(c, &model);
+    size_t calibrated = 0;
+    int code = a->calibrate ? calibrate(c, &model, &calibration, &calibrated) : cli_open_stored(c, &model);
     options.calibration = calibration;
     if (!code) code = cli_loras_open(c, model);
     if (!code) {
@@ -104,7 +108,7 @@ static int write_model(cli *c, const char *dtype, pali_merge_error *merge) {
         if (status != PALI_OK) code = cli_fail_library(c, status, name);
     }
     if (!code) say_losses(c, model, dtype);
-    if (!code && a->json) code = print_summary(c, dtype, merge);
+    if (!code && a->json) code = print_summary(c, dtype, calibrated, merge);
     if (!code && merge && !a->json) print_merge(c, merge);
     cli_loras_close(c);
     pali_calibration_free(calibration);

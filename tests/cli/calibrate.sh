@@ -24,7 +24,8 @@ stderr_says "bad.jsonl: line 2: request: prompt: a string expected"
 { head -n 1 seen.jsonl; echo '{"image": "missing.jpg", "prompt": "x"}'; } >bad.jsonl
 expect_error 1 quantize -m "$MODEL" -o x.gguf --dtype q4 --calibrate bad.jsonl
 stderr_says "bad.jsonl: line 2: missing.jpg: "
-expect 0 quantize -m "$MODEL" -o x.gguf --dtype q4 --calibrate bad.jsonl --calibrate-rows 1 # the bad line is not read
+expect 0 quantize -m "$MODEL" -o x.gguf --dtype q4 --calibrate bad.jsonl --calibrate-rows 1 --json # the bad line is not read
+json_is '.calibrated_rows == 1 and .dtype == "q4"'
 # what adapters make of a model is what is calibrated
 lora=$SOURCE/tests/golden/lora/recipe
 for calibrate in "" "--calibrate bad.jsonl --calibrate-rows 1"; do
