@@ -7,8 +7,10 @@
 
 #define BNV ((size_t)2)
 #define BMR ((size_t)4)
+#define SUMS_IN_MEMORY 0
 #define WIDE ((size_t)1)
 #define OFFSETS 0
+#define PLANES 1
 
 typedef int32x4_t vi;
 typedef struct vw {
@@ -25,8 +27,8 @@ typedef struct vw {
 #define vu_shr(x, n) vshrq_n_u32(x, n)
 #define vu_set1(x) vdupq_n_u32(x)
 #define vi_panel8(x) (x)
-#define vi_dot8(acc, w, x) dot16(acc, vreinterpretq_s8_u32(w), vreinterpretq_s8_s32(x))
-#define vi_dot4(acc, w, x) vi_dot8(acc, w, x)
+#define vi_dot8(acc, w, s, x) dot16(acc, vreinterpretq_s8_u32(w), vreinterpretq_s8_s32(x))
+#define vi_dot4(acc, w, x) vi_dot8(acc, w, w, x)
 #define vi_dot4_end(acc) (acc)
 #define vw_dot8(w, x) dot16(dot16(vi_zero(), (w).half[0], (x).half[0]), (w).half[1], (x).half[1])
 #define vw_dot4(w, x) vw_dot8(w, x)

@@ -9,10 +9,14 @@
  * Words beyond those of loops.h:
  *
  *   BNV, BMR                panel width in vectors, rows of the micro-kernel
+ *   SUMS_IN_MEMORY          1: sums of a row are, while those of a block have the registers
  *   OFFSETS                 1: 8-bit weights are made unsigned by adding 128, which x_offsets undoes (x86's dot product)
  *   vi                      VL 32-bit integers;  vi_set1, vi_zero, v_from_vi
  *   vi_load4(p)             the 4 bytes at p in every lane
- *   vi_dot8(acc, w, x)      acc + w x over the 4 bytes of each lane, w as the panel has it;  vi_panel8: makes it so
+ *   PLANES                  vectors of the panel that 8-bit weights take: 1, or 2: one more, for their signs
+ *   vi_panel8(w)            8-bit weights as the panel has them;  PLANES 2: vi_signs8(w) beside them
+ *   vi_dot8(acc, w, s, x)   acc + w x over the 4 bytes of each lane; s: their signs, with PLANES 2
+ *   vi_start8(n, w)         PLANES 2: n + what has to be added to such sums for the weights w of a lane
  *   vi_dot4(acc, w, x)      the same for w in 0..15, at most 8 times in a row;  vi_dot4_end(acc): then the sum
  *   WIDE, vw                blocks in a wide word, 32 WIDE bytes;  vw_load(p)
  *   vw_q8_0(p), vw_q4(p, stride), vw_q4_k(p, pair)   the weights of WIDE blocks (of the half of a pair, if WIDE is 1)
@@ -30,7 +34,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define NRB (BNV * VL)
 #define GROUP ((size_t)4) /* blocks whose scales are read together: half a super-block of Q4_K */
-#define PANEL_BLOCK_BYTES (NRB * (BLOCK + 8))
+#define PANEL_BLOCK_BYTES(nibbles) (NRB * (BLOCK * ((nibbles) ? 1 : PLANES) + 8)) /* weights; scales; minima, or with PLANES 2 what sums start from */
 
 /* ---- Reading weights ---- */
 
@@ -172,6 +176,26 @@ INLINE void dot_blocks(const pali_dtype dtype, float *y, size_t ldy, const void 
 
 /* ---- Panels ---- */
 
+/* The weights of a block, for vector v of the panel. */
+INLINE void panel_block(char *to, const vu quads[8], size_t v, const bool nibbles) {
+    if (nibbles) {
+        UNROLL
+        for (size_t q = 0; q < 8; q++) vu_store(to + (q * BNV + v) * VL * 4, quads[q]);
+        return;
+    }
+    UNROLL
+    for (size_t q = 0; q < 8; q++) vu_store(to + (q * PLANES * BNV + v) * VL * 4, vi_panel8(quads[q]));
+#if PLANES == 2
+    vi start = vi_zero();
+    UNROLL
+    for (size_t q = 0; q < 8; q++) {
+        vu_store(to + ((q * PLANES + 1) * BNV + v) * VL * 4, vi_signs8(quads[q]));
+        start = vi_start8(start, quads[q]);
+    }
+    vu_store(to + PANEL_BLOCK_BYTES(false) - (NRB - v * VL) * 4, start);
+#endif
+}
+
 INLINE void panel_blocks(const pali_dtype dtype, char *panel, const void *w, size_t row_bytes, size_t n, size_t b0, size_t n_blocks) {
     for (size_t v = 0; v < BNV; v++) {
         const uint8_t *p[VL];
@@ -197,13 +221,12 @@ INLINE void panel_blocks(const pali_dtype dtype, char *panel, const void *w, siz
                 for (size_t j = 0; j < VL; j++) r[j] = wide_get(dtype, at_tail ? tail[j] : p[j], at_tail ? 0 : b0 + b + i);
                 vw_transpose(quads, r);
                 for (size_t u = 0; u < WIDE && i + u < count; u++) {
-                    char *to = panel + (b + i + u) * PANEL_BLOCK_BYTES;
-                    UNROLL
-                    for (size_t q = 0; q < 8; q++)
-                        vu_store(to + (q * BNV + v) * VL * 4, dtype == PALI_DTYPE_Q8_0 ? vi_panel8(quads[u * 8 + q]) : quads[u * 8 + q]);
-                    float *scales = (float *)(void *)(to + NRB * BLOCK);
+                    const bool nibbles = dtype != PALI_DTYPE_Q8_0;
+                    char *to = panel + (b + i + u) * PANEL_BLOCK_BYTES(nibbles);
+                    panel_block(to, quads + u * 8, v, nibbles);
+                    float *scales = (float *)(void *)(to + PANEL_BLOCK_BYTES(nibbles)) - 2 * NRB;
                     v_store(scales + v * VL, s[i + u]);
-                    if (dtype_has_minima(dtype)) v_store(scales + NRB + v * VL, m[i + u]);
+                    if (nibbles) v_store(scales + NRB + v * VL, m[i + u]);
                 }
             }
         }
@@ -214,24 +237,29 @@ INLINE void panel_blocks(const pali_dtype dtype, char *panel, const void *w, siz
 
 /* The integers of one block for `rows` rows of x and all outputs of the panel. */
 INLINE void tile_block(vi acc[BMR][BNV], const char *x, size_t ldx, const char *panel, const size_t rows, size_t k, size_t b, const bool nibbles) {
+    const size_t planes = nibbles ? 1 : PLANES;
     UNROLL
     for (size_t r = 0; r < rows; r++) {
         vi start = OFFSETS && !nibbles ? vi_set1(x_offsets(x + r * ldx, k)[b]) : vi_zero();
         UNROLL
-        for (size_t v = 0; v < BNV; v++) acc[r][v] = start;
+        for (size_t v = 0; v < BNV; v++) acc[r][v] = planes == 2 ? vi_from_vu(vu_load(panel + PANEL_BLOCK_BYTES(false) - (NRB - v * VL) * 4)) : start;
     }
     UNROLL
     for (size_t q = 0; q < 8; q++) {
-        vu w[BNV];
+        vu w[BNV], signs[BNV];
+        (void)signs; /* not everyone's product takes them */
         UNROLL
-        for (size_t v = 0; v < BNV; v++) w[v] = vu_load(panel + (q * BNV + v) * VL * 4);
+        for (size_t v = 0; v < BNV; v++) {
+            w[v] = vu_load(panel + (q * planes * BNV + v) * VL * 4);
+            signs[v] = planes == 2 ? vu_load(panel + ((q * planes + 1) * BNV + v) * VL * 4) : w[v];
+        }
         UNROLL
         for (size_t r = 0; r < rows; r++) {
             vi four = vi_load4(x + r * ldx + b * BLOCK + q * 4);
             v_opaque(four); /* or it becomes a memory operand of each product */
             UNROLL
             for (size_t v = 0; v < BNV; v++) {
-                acc[r][v] = nibbles ? vi_dot4(acc[r][v], w[v], four) : vi_dot8(acc[r][v], w[v], four);
+                acc[r][v] = nibbles ? vi_dot4(acc[r][v], w[v], four) : vi_dot8(acc[r][v], w[v], signs[v], four);
                 v_opaque(acc[r][v]); /* or the compiler, to add in another order, multiplies everything first and spills it */
             }
         }
@@ -255,9 +283,12 @@ INLINE void tile_blocks(float *c, size_t ldc, const char *x, size_t ldx, const c
             y[r][v] = lanes >= VL ? v_load(c + r * ldc + v * VL) : lanes ? v_load_n(c + r * ldc + v * VL, lanes) : v_zero();
         }
     }
-    for (size_t b = b0; b < b0 + n_blocks; b++, panel += PANEL_BLOCK_BYTES) {
+    for (size_t b = b0; b < b0 + n_blocks; b++, panel += PANEL_BLOCK_BYTES(nibbles)) {
         vi acc[BMR][BNV];
-        const float *scales = (const float *)(const void *)(panel + NRB * BLOCK);
+        const float *scales = (const float *)(const void *)(panel + PANEL_BLOCK_BYTES(nibbles)) - 2 * NRB;
+#if SUMS_IN_MEMORY
+        __asm__("" : "+m"(y));
+#endif
         tile_block(acc, x, ldx, panel, rows, k, b, nibbles);
         UNROLL
         for (size_t r = 0; r < rows; r++) {
@@ -286,7 +317,8 @@ INLINE void rows_blocks(float *c, size_t ldc, const char *x, size_t ldx, const c
                         size_t n_blocks, const bool nibbles) {
     size_t r = 0;
     for (; r + BMR <= m; r += BMR) tile_blocks(c + r * ldc, ldc, x + r * ldx, ldx, panel, BMR, n, k, b0, n_blocks, nibbles);
-    for (; r < m; r++) tile_blocks(c + r * ldc, ldc, x + r * ldx, ldx, panel, 1, n, k, b0, n_blocks, nibbles);
+    for (; r + 2 <= m; r += 2) tile_blocks(c + r * ldc, ldc, x + r * ldx, ldx, panel, 2, n, k, b0, n_blocks, nibbles);
+    if (r < m) tile_blocks(c + r * ldc, ldc, x + r * ldx, ldx, panel, 1, n, k, b0, n_blocks, nibbles);
 }
 
 static void k_gemm_blocks(float *c, size_t ldc, const void *x, size_t ldx, const void *panel, size_t m, size_t n, size_t k, size_t b0,
@@ -337,7 +369,7 @@ DEFINE_BLOCK_KERNELS(q4_k, PALI_DTYPE_Q4_K)
 
 static void blocks_fill(kernels *k) {
     k->blocks_nr = NRB;
-    k->panel_block_bytes = PANEL_BLOCK_BYTES;
+    k->panel_block_bytes = PANEL_BLOCK_BYTES(false);
     k->quantize_x = k_quantize_x;
     k->gemm_blocks = k_gemm_blocks;
 #define FILL_BLOCKS(T, DTYPE)                    \

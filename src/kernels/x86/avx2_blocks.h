@@ -6,7 +6,8 @@
 #include "kernels/x86/bytes.h"
 
 #define BNV ((size_t)2)
-#define BMR ((size_t)2)
+#define BMR ((size_t)4)
+#define SUMS_IN_MEMORY 1
 #define WIDE ((size_t)1)
 
 typedef __m256i vi;

@@ -5,8 +5,10 @@
 
 #define BNV ((size_t)2)
 #define BMR ((size_t)6)
+#define SUMS_IN_MEMORY 0
 #define WIDE ((size_t)2)
 #define OFFSETS 1
+#define PLANES 1
 
 typedef __m512i vi;
 typedef __m512i vw;
@@ -21,7 +23,7 @@ typedef __m512i vw;
 #define vu_shr(x, n) _mm512_srli_epi32(x, n)
 #define vu_set1(x) _mm512_set1_epi32(x)
 #define vi_panel8(x) _mm512_xor_si512(x, _mm512_set1_epi8(-128))
-#define vi_dot8(acc, w, x) _mm512_dpbusd_epi32(acc, w, x)
+#define vi_dot8(acc, w, s, x) _mm512_dpbusd_epi32(acc, w, x)
 #define vi_dot4(acc, w, x) _mm512_dpbusd_epi32(acc, w, x)
 #define vi_dot4_end(acc) (acc)
 #define vw_dot8(w, x) _mm512_dpbusd_epi32(vi_zero(), vi_panel8(w), x)

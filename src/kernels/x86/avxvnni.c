@@ -2,8 +2,9 @@
 #include "kernels/x86/avx2_words.h"
 
 #define OFFSETS 1
+#define PLANES 1
 #define vi_panel8(x) _mm256_xor_si256(x, _mm256_set1_epi8(-128))
-#define vi_dot8(acc, w, x) _mm256_dpbusd_avx_epi32(acc, w, x)
+#define vi_dot8(acc, w, s, x) _mm256_dpbusd_avx_epi32(acc, w, x)
 #define vi_dot4(acc, w, x) _mm256_dpbusd_avx_epi32(acc, w, x)
 #define vi_dot4_end(acc) (acc)
 #define vw_dot8(w, x) _mm256_dpbusd_avx_epi32(vi_zero(), vi_panel8(w), x)
