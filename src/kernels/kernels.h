@@ -59,7 +59,7 @@ typedef struct kernels {
                                        size_t n, size_t k, bool accumulate);
     /* Block-quantized weights (kernels/blocks.h): 8-bit integer products with x rounded to 8 bits by blocks. Both ways give
      * the same bits on every instruction set; kernels/blocks_plain.h has the definition and the layout of a rounded row. */
-    size_t blocks_nr, panel_block_bytes; /* outputs a panel holds; bytes of it per block of 32 in k */
+    size_t blocks_nr, panel_block_bytes[2]; /* outputs a panel holds; bytes of it per block of 32 in k: of 8-bit weights, of 4-bit ones */
     void (*quantize_x)(void *out, const float *x, size_t k);
     /* Blocks b0..b0+n_blocks of n <= blocks_nr rows, which lie row_bytes apart; what absent rows give is not specified. 64-aligned. */
     void (*panel_blocks[KERNELS_N_DTYPES])(void *panel, const void *w, size_t row_bytes, size_t n, size_t b0, size_t n_blocks);

@@ -25,7 +25,7 @@
 #define FEW_ROWS_BLOCKS 3u       /* the same for block-quantized weights, whose panels are cheap (a guess by counts of instructions) */
 #define STREAM_TILE_BYTES 131072u /* of weights per task when streaming: long enough to run ahead, short enough to balance */
 #define PANEL_BYTES 98304u       /* of a panel: all of x runs over it from L2 at full speed; 290 KiB ran at 60 % */
-#define PANEL_BLOCKS 16u         /* of block-quantized weights: 20 KiB at 32 outputs stay in L1 while x streams from L2 */
+#define PANEL_BLOCKS_BYTES 20480u /* of block-quantized weights: stays in L1 while x streams from L2 */
 #define GROUP_MAX 4u             /* panels per task at most: their block of x stays in L2 while they take turns on it */
 #define BLOCK_M_MIN 48u          /* rows per task at least, or the panel is not worth expanding */
 
@@ -105,8 +105,9 @@ static void tile_gemm_blocks(const product *p, const mat *w, float *c, size_t ld
     const kernels *kn = p->e->k;
     size_t k = w->cols, n_blocks = (k + BLOCK - 1) / BLOCK, ldx = x_row_bytes(k);
     for (size_t r = 0; r < m && !accumulate; r++) memset(c + r * ldc, 0, n * sizeof *c);
-    for (size_t b0 = 0; b0 < n_blocks; b0 += PANEL_BLOCKS) {
-        size_t nb = n_blocks - b0 < PANEL_BLOCKS ? n_blocks - b0 : PANEL_BLOCKS;
+    const size_t slice = PANEL_BLOCKS_BYTES / kn->panel_block_bytes[dtype_has_minima(w->dtype)] & ~(size_t)1;
+    for (size_t b0 = 0; b0 < n_blocks; b0 += slice) {
+        size_t nb = n_blocks - b0 < slice ? n_blocks - b0 : slice;
         for (size_t j = 0; j < n; j += kn->blocks_nr) {
             size_t nj = n - j < kn->blocks_nr ? n - j : kn->blocks_nr;
             kn->panel_blocks[w->dtype](panel, mat_row(w, j0 + j), mat_row_bytes(w), nj, b0, nb);
@@ -154,7 +155,7 @@ static size_t lora_bytes(const product *p, const mat *w) {
 
 /* Bytes at the start of worker scratch that hold a panel; the up tile of GeGLU follows. */
 static size_t panel_bytes(const product *p) {
-    size_t base = p->stream ? 0 : p->rounding == ROUND_BLOCKS ? (PANEL_BLOCKS * p->e->k->panel_block_bytes + 63) & ~(size_t)63 : PANEL_BYTES;
+    size_t base = p->stream ? 0 : p->rounding == ROUND_BLOCKS ? PANEL_BLOCKS_BYTES : PANEL_BYTES;
     return max_of(base, max_of(lora_panel_bytes(p, p->w), lora_panel_bytes(p, p->up)));
 }
 

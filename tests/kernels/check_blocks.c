@@ -64,7 +64,7 @@ static void check_products(pali_dtype dtype, size_t m, size_t n, size_t k, size_
 
     memcpy(got, start, m * ldc * sizeof *got);
     for (size_t r = 0; r < m && !accumulate; r++) memset(got + r * ldc, 0, n * sizeof *got);
-    void *panel = guarded_new((chunk * g_k->panel_block_bytes + 63) & ~(size_t)63, 0);
+    void *panel = guarded_new((chunk * g_k->panel_block_bytes[dtype_has_minima(dtype)] + 63) & ~(size_t)63, 0);
     for (size_t b = 0; b < n_blocks; b += chunk) {
         size_t nb = n_blocks - b < chunk ? n_blocks - b : chunk;
         for (size_t j = 0; j < n; j += g_k->blocks_nr) {
@@ -75,7 +75,7 @@ static void check_products(pali_dtype dtype, size_t m, size_t n, size_t k, size_
     }
     good = same_bits(got, want, (m - 1) * ldc + n) && intact(got, m * ldc);
     verdict(good, "gemm_blocks", m * 1000 + n, k, (size_t)dtype);
-    guarded_free(panel, (chunk * g_k->panel_block_bytes + 63) & ~(size_t)63, 0);
+    guarded_free(panel, (chunk * g_k->panel_block_bytes[dtype_has_minima(dtype)] + 63) & ~(size_t)63, 0);
     guarded_free(w, n * row_bytes, 0);
     guarded_free(x, m * ldx, 0);
     done(want);
@@ -191,7 +191,7 @@ void bench_blocks(void) {
         size_t row_bytes = dtype_bytes(r.dtype, r.k), n_y = r.m * 64 + r.n;
         r.w = aligned_alloc(64, r.n * row_bytes);
         r.x = aligned_alloc(64, r.m * x_row_bytes(r.k));
-        r.panel = aligned_alloc(64, 16 * g_k->panel_block_bytes);
+        r.panel = aligned_alloc(64, 16 * g_k->panel_block_bytes[dtype_has_minima(r.dtype)]);
         r.y = malloc(n_y * sizeof *r.y);
         if (!r.w || !r.x || !r.panel || !r.y) exit(2);
         for (size_t j = 0; j < r.n; j++) row_fill((uint8_t *)r.w + j * row_bytes, r.dtype, r.k);

@@ -63,7 +63,7 @@ static void quantize_x(void *out, const float *x, size_t k) {
 
 void kernels_fill_ref_blocks(kernels *k) {
     k->blocks_nr = NR;
-    k->panel_block_bytes = sizeof(panel_block);
+    k->panel_block_bytes[false] = k->panel_block_bytes[true] = sizeof(panel_block);
     k->quantize_x = quantize_x;
     k->gemm_blocks = gemm_blocks;
 #define FILL(T, DTYPE)                        \

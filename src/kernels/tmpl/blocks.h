@@ -369,7 +369,8 @@ DEFINE_BLOCK_KERNELS(q4_k, PALI_DTYPE_Q4_K)
 
 static void blocks_fill(kernels *k) {
     k->blocks_nr = NRB;
-    k->panel_block_bytes = PANEL_BLOCK_BYTES(false);
+    k->panel_block_bytes[false] = PANEL_BLOCK_BYTES(false);
+    k->panel_block_bytes[true] = PANEL_BLOCK_BYTES(true);
     k->quantize_x = k_quantize_x;
     k->gemm_blocks = k_gemm_blocks;
 #define FILL_BLOCKS(T, DTYPE)                    \
