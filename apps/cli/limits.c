@@ -102,10 +102,15 @@ __attribute__((target("avx512f,avx512vnni"))) static double dot_avx512vnni(worke
 }
 
 #define WORDS256(x) _mm256_set1_epi32(0x01010101 + (int)(x))
-/* The sum is a factor here, or the product would be the same in every step and leave the loop. */
-#define DOT256(s, a, b) _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_maddubs_epi16(a, s), a))
+/* The sum is a factor here, or the product would be the same in every step and leave the loop. One after the other: side by side
+ * they would not fit in registers. */
+__attribute__((target("avx2"))) static inline __m256i dot_bytes(__m256i s, __m256i a, __m256i b) {
+    s = _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_maddubs_epi16(a, s), a));
+    __asm__ volatile("" : "+x"(s));
+    return s;
+}
 __attribute__((target("avx2"))) static double dot_avx2(worker *w) {
-    FMA_LOOP(__m256i, WORDS256, DOT256, _mm256_add_epi32);
+    FMA_LOOP(__m256i, WORDS256, dot_bytes, _mm256_add_epi32);
     w->number = (float)_mm256_cvtsi256_si32(total);
     return 2.0 * 32 * CHAINS * STEPS;
 }
