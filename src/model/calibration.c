@@ -100,7 +100,7 @@ pali_status calibration_solve(calibration *c, exec *e, pali_progress_fn progress
         solve_job j = {.e = e, .in = &c->inputs[i]};
         const size_t widest = compensate_span_cols(j.in->cols, 0);
         STATUS_TRY(input_add(j.in, e));
-        STATUS_TRY(exec_worker_scratch(e, widest * widest * sizeof(double)));
+        STATUS_TRY(exec_worker_scratch(e, compensate_scratch(widest) * sizeof(double)));
         pool_run(e->pool, compensate_n_spans(j.in->cols), solve_task, &j);
         if (j.failed) return status_fail(PALI_ERR_ARGUMENT, "calibration: layer %zu: what goes into it is not a number", i / GEMMA_INPUTS);
         if (progress && progress(user, "calibrating", i + 1, c->n)) return status_fail(PALI_ERR_CANCELLED, "calibration: cancelled");

@@ -7,51 +7,88 @@
 
 /* ---- Factors ---- */
 
-#define LANES 8u /* partial sums, so that a compiler may use vectors */
+#define PANEL COMPENSATE_PANEL
+#define TILE_ROWS 64u  /* of b at a time, so that it stays in cache while all rows of c take it */
+#define TILE_COLS 256u
 
-static double dot(const double *x, const double *y, size_t n) {
-    double sum[LANES] = {0}, total = 0;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t l = 0; l < LANES; l++) sum[l] += x[i + l] * y[i + l];
-    for (; i < n; i++) total += x[i] * y[i];
-    for (size_t l = 0; l < LANES; l++) total += sum[l];
-    return total;
+/* c [m, n] += a [m, k] b [k, n] */
+static void product_add(double *c, size_t ldc, const double *a, size_t lda, const double *b, size_t ldb, size_t m, size_t k, size_t n) {
+    for (size_t j0 = 0; j0 < n; j0 += TILE_COLS) {
+        const size_t width = n - j0 < TILE_COLS ? n - j0 : TILE_COLS;
+        for (size_t i0 = 0; i0 < k; i0 += TILE_ROWS) {
+            const size_t end = k - i0 < TILE_ROWS ? k : i0 + TILE_ROWS;
+            for (size_t r = 0; r < m; r++) {
+                double *restrict row = c + r * ldc + j0;
+                const double *f = a + r * lda;
+                size_t i = i0;
+                for (; i + 4 <= end; i += 4) {
+                    const double *b0 = b + i * ldb + j0, *b1 = b0 + ldb, *b2 = b1 + ldb, *b3 = b2 + ldb;
+                    for (size_t j = 0; j < width; j++) row[j] += f[i] * b0[j] + f[i + 1] * b1[j] + (f[i + 2] * b2[j] + f[i + 3] * b3[j]);
+                }
+                for (; i < end; i++)
+                    for (size_t j = 0; j < width; j++) row[j] += f[i] * b[i * ldb + j0 + j];
+            }
+        }
+    }
 }
 
-/* v [n, n]: H above and on the diagonal becomes V with H = V V^T; from the last column on, because V is upper triangular. */
-static bool cholesky_upper(double *v, size_t n) {
-    for (size_t j = n; j-- > 0;) {
-        const double *row = v + j * n;
-        double square = row[j] - dot(row + j + 1, row + j + 1, n - j - 1);
-        if (!(square > 0 && square < (double)INFINITY)) return false;
-        double diagonal = sqrt(square);
-        v[j * n + j] = diagonal;
-        for (size_t i = 0; i < j; i++) v[i * n + j] = (v[i * n + j] - dot(v + i * n + j + 1, row + j + 1, n - j - 1)) / diagonal;
+/* v [n, n]: H above and on the diagonal becomes V with H = V V^T; from the last column on, because V is upper triangular. Columns go
+ * PANEL at a time: first what those behind them say, by way of `behind` [n, PANEL], then each other. */
+static bool cholesky_upper(double *v, double *behind, size_t n) {
+    for (size_t j1 = n; j1 > 0;) {
+        const size_t j0 = (j1 - 1) / PANEL * PANEL, width = j1 - j0;
+        for (size_t c = j1; c < n; c++)
+            for (size_t j = 0; j < width; j++) behind[(c - j1) * width + j] = -v[(j0 + j) * n + c];
+        product_add(v + j0, n, v + j1, n, behind, width, j1, n - j1, width);
+        for (size_t j = j1; j-- > j0;) {
+            const double *row = v + j * n;
+            double square = row[j];
+            for (size_t c = j + 1; c < j1; c++) square -= row[c] * row[c];
+            if (!(square > 0 && square < (double)INFINITY)) return false;
+            const double diagonal = sqrt(square);
+            v[j * n + j] = diagonal;
+            for (size_t i = 0; i < j; i++) {
+                double sum = v[i * n + j];
+                for (size_t c = j + 1; c < j1; c++) sum -= v[i * n + c] * row[c];
+                v[i * n + j] = sum / diagonal;
+            }
+        }
+        j1 = j0;
     }
     return true;
 }
 
-/* Rows of V, from the last on, become rows of U = V^-1, and those of `out` -U_ij / U_ii. */
-static void invert_upper(float *out, double *v, size_t n) {
-    for (size_t i = n; i-- > 0;) {
-        double row[COMPENSATE_SPAN] = {0}; /* sum over k > i of V_ik U_k, which is -U_i V_ii */
-        for (size_t k = i + 1; k < n; k++) {
-            const double *u = v + k * n, f = v[i * n + k];
-            for (size_t j = k; j < n; j++) row[j] += f * u[j];
+/* Rows of V, from the last on, become rows of U = V^-1, and those of `out` -U_ij / U_ii. Of PANEL rows at a time `sums` [PANEL, n] is
+ * the sum over k > i of V_ik U_k, which is -U_i V_ii: first of k beyond the panel. */
+static void invert_upper(float *out, double *v, double *sums, size_t n) {
+    for (size_t i = 1; i < n; i++) memset(v + i * n, 0, i * sizeof *v);
+    for (size_t i1 = n; i1 > 0;) {
+        const size_t i0 = (i1 - 1) / PANEL * PANEL;
+        memset(sums, 0, (i1 - i0) * n * sizeof *sums);
+        for (size_t j = i1; j < n; j += TILE_COLS) { /* U_kj is 0 for k > j */
+            const size_t end = n - j < TILE_COLS ? n : j + TILE_COLS;
+            product_add(sums + j, n, v + i0 * n + i1, n, v + i1 * n + j, n, i1 - i0, end - i1, end - j);
         }
-        double diagonal = v[i * n + i];
-        memset(out + i * n, 0, n * sizeof *out);
-        for (size_t j = i + 1; j < n; j++) {
-            out[i * n + j] = (float)row[j];
-            v[i * n + j] = -row[j] / diagonal;
+        for (size_t i = i1; i-- > i0;) {
+            double *restrict row = sums + (i - i0) * n;
+            const double diagonal = v[i * n + i];
+            for (size_t k = i + 1; k < i1; k++) {
+                const double f = v[i * n + k], *u = v + k * n;
+                for (size_t j = k; j < n; j++) row[j] += f * u[j];
+            }
+            memset(out + i * n, 0, n * sizeof *out);
+            for (size_t j = i + 1; j < n; j++) {
+                out[i * n + j] = (float)row[j];
+                v[i * n + j] = -row[j] / diagonal;
+            }
+            v[i * n + i] = 1 / diagonal;
         }
-        v[i * n + i] = 1 / diagonal;
+        i1 = i0;
     }
 }
 
 bool compensate_factor(float *h, size_t n, double *scratch) {
-    double damping = 0;
+    double damping = 0, *panel = scratch + n * n;
     for (size_t i = 0; i < n; i++) damping += (double)h[i * n + i] * COMPENSATE_DAMPING / (double)n;
     if (damping == 0) {
         memset(h, 0, n * n * sizeof *h);
@@ -59,8 +96,8 @@ bool compensate_factor(float *h, size_t n, double *scratch) {
     }
     for (size_t i = 0; i < n * n; i++) scratch[i] = (double)h[i];
     for (size_t i = 0; i < n; i++) scratch[i * n + i] += damping;
-    if (!cholesky_upper(scratch, n)) return false;
-    invert_upper(h, scratch, n);
+    if (!cholesky_upper(scratch, panel, n)) return false;
+    invert_upper(h, scratch, panel, n);
     return true;
 }
 

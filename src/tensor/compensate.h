@@ -18,6 +18,8 @@
 #define COMPENSATE_DAMPING 0.1  /* of the mean of H's diagonal, added to it, because what was seen is a sample; 0.01 is worse after few rows */
 #define COMPENSATE_ROWS 32u     /* rows that take turns on a part of the factors while it is in cache */
 
+#define COMPENSATE_PANEL 32u    /* columns, and rows, that are factored together */
+
 _Static_assert(COMPENSATE_SPAN % SUPER_BLOCK == 0, "a span is whole blocks");
 
 /* cols > 0 everywhere. */
@@ -38,12 +40,17 @@ static inline size_t compensate_floats(size_t cols) {
     return compensate_offset(last) + n * n;
 }
 
+static inline size_t compensate_scratch(size_t n) {
+    return n * n + COMPENSATE_PANEL * n;
+}
+
 /* Types whose rows can be rounded so. */
 static inline bool compensate_has(pali_dtype dtype) {
     return dtype == PALI_DTYPE_Q4_0 || dtype == PALI_DTYPE_Q4_1 || dtype == PALI_DTYPE_Q4_K;
 }
 
-/* H of a span to its factors, in place: row i has -U_ij / U_ii at j > i, and zeros. `scratch` has n * n doubles. An H of zeros, of
+/* H of a span to its factors, in place: row i has -U_ij / U_ii at j > i, and zeros. `scratch` has
+ * compensate_scratch(n) doubles. An H of zeros, of
  * columns that were never seen, gives zeros: nothing is compensated. false: not a number. */
 bool compensate_factor(float *h, size_t n, double *scratch);
 
