@@ -27,11 +27,26 @@ static void row_fill(uint8_t *row, pali_dtype dtype, size_t k) {
     }
 }
 
-static void *x_rows_new(size_t m, size_t k) {
+/* Codes at the ends of their range, in runs of either: where sums that saturate would. */
+static void row_extreme(uint8_t *row, pali_dtype dtype, size_t k, size_t j) {
+    static const uint8_t k_ends[] = {0x80, 0x7f, 0x81, 0xff, 0x00};
+    size_t n = dtype_bytes(dtype, k), step = dtype == PALI_DTYPE_Q4_K ? Q4_K_BYTES : dtype_bytes(dtype, BLOCK);
+    for (size_t i = 0; i < n; i++) row[i] = k_ends[(j + (j % 3 ? i / (j % 7 + 1) : 0)) % sizeof k_ends];
+    for (size_t b = 0; b < n; b += step) {
+        f16_set(row + b, 0.01f);
+        if (dtype == PALI_DTYPE_Q4_1 || dtype == PALI_DTYPE_Q4_K) f16_set(row + b + 2, -0.05f);
+    }
+}
+
+/* extreme: all of one size. */
+static void *x_rows_new(size_t m, size_t k, bool extreme) {
     float *x = floats(k, 1);
     char *rows = guarded_new(m * x_row_bytes(k), 0);
     for (size_t r = 0; r < m; r++) {
-        for (size_t i = 0; i < k; i++) x[i] = rng_normal(&g_rng) * (i % 97 == 5 ? 100 : 1); /* outliers, as Gemma has them */
+        for (size_t i = 0; i < k; i++) {
+            x[i] = rng_normal(&g_rng) * (i % 97 == 5 ? 100 : 1); /* outliers, as Gemma has them */
+            if (extreme) x[i] = r % 3 == 0 ? 1 : r % 3 == 1 ? -1 : copysignf(1, x[i]);
+        }
         x_quantize(rows + r * x_row_bytes(k), x, k);
     }
     done(x);
@@ -42,12 +57,17 @@ static int same_bits(const float *a, const float *b, size_t n) {
     return memcmp(a, b, n * sizeof *a) == 0;
 }
 
-static void check_products(pali_dtype dtype, size_t m, size_t n, size_t k, size_t chunk) {
+static void check_products(pali_dtype dtype, size_t m, size_t n, size_t k, size_t chunk, bool extreme) {
     size_t row_bytes = dtype_bytes(dtype, k), ldx = x_row_bytes(k), n_blocks = (k + BLOCK - 1) / BLOCK, ldc = n + 3;
     uint8_t *w = guarded_new(n * row_bytes, 0);
-    char *x = x_rows_new(m, k);
+    char *x = x_rows_new(m, k, extreme);
     float *want = floats(m * ldc, 1), *got = floats(m * ldc, 0);
-    for (size_t j = 0; j < n; j++) row_fill(w + j * row_bytes, dtype, k);
+    for (size_t j = 0; j < n; j++) {
+        if (extreme)
+            row_extreme(w + j * row_bytes, dtype, k, j);
+        else
+            row_fill(w + j * row_bytes, dtype, k);
+    }
     memcpy(got, want, m * ldc * sizeof *got);
     bool accumulate = (m + n + k) % 2;
     for (size_t r = 0; r < m; r++)
@@ -143,11 +163,12 @@ void check_blocks(void) {
         for (size_t a = 0; a < sizeof k_k / sizeof k_k[0]; a++) {
             size_t k = k_k[a];
             if (dtype == PALI_DTYPE_Q4_K && k % SUPER_BLOCK) k = (k + SUPER_BLOCK - 1) / SUPER_BLOCK * SUPER_BLOCK;
-            for (size_t b = 0; b < sizeof k_n / sizeof k_n[0]; b++) check_products(dtype, (a + b) % 8 + 1, k_n[b], k, a % 2 ? 4 : 16);
+            for (size_t b = 0; b < sizeof k_n / sizeof k_n[0]; b++) check_products(dtype, (a + b) % 8 + 1, k_n[b], k, a % 2 ? 4 : 16, false);
             check_weights(dtype, k);
         }
-        check_products(dtype, 7, 33, 16384, 16);
-        check_products(dtype, 1, 64, 2048, 16);
+        check_products(dtype, 7, 33, 16384, 16, false);
+        check_products(dtype, 1, 64, 2048, 16, false);
+        check_products(dtype, 8, 40, 512, 16, true);
     }
     for (size_t a = 0; a < sizeof k_k / sizeof k_k[0]; a++) check_quantize_x(k_k[a]);
 }
